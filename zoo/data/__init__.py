@@ -1,0 +1,1 @@
+"""Samples, media, templates, sources and collation."""

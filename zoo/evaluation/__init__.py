@@ -1,0 +1,1 @@
+"""Tasks, decoding, parsing, metrics, statistics and the report."""
