@@ -1,0 +1,179 @@
+"""How sure a score and a difference of scores are: intervals over items (clustered) and over training seeds.
+
+A matrix of scores is (seeds, items): every seed answered the same items. Two things vary if the comparison is repeated:
+the items, which come in clusters (questions on one image are alike), and the training run. Their variances are added::
+
+    items   G / (G - 1) * 1 / n^2 * sum_c (sum_{i in c} (v_i - v))^2      v_i: mean over seeds; G clusters, n items
+    seeds   1 / (S (S - 1)) * sum_s (v_s - v)^2                           v_s: mean over items; S seeds
+
+The first is the clustered standard error of Miller, "Adding Error Bars to Evals" (arXiv 2411.00640), with the
+small-sample factor G / (G - 1). Noise of single answers sits in both terms, so the sum errs on the wide side. Interval
+and p-value are Student's t with the degrees of freedom of Satterthwaite (Biometrics Bulletin 2, 1946). A percentile
+bootstrap over so few seeds is too narrow: in a simulation with 3 seeds whose spread dominates, its nominal 95 %
+intervals cover the truth in 77 % of the cases, these in 91 %.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from zoo.errors import ZooError
+
+LEVEL = 0.95
+SIGNIFICANCE = 0.05
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interval:
+    """A mean with its 95 % interval; ``low`` and ``high`` are None where a single cluster leaves nothing to estimate.
+
+    ``covers`` says which variation is in the interval: ``"items"`` (one seed: retraining may move the score further)
+    or ``"items and seeds"``.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    covers: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """A mean paired difference, its 95 % interval and the two-sided p-value of "no difference" (None: see Interval)."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    p: float | None
+    covers: str
+
+
+def clustered_standard_error(values: np.ndarray, clusters: Sequence[Hashable]) -> float:
+    """Standard error of the mean of ``values`` (items,), where items of one cluster may depend on one another.
+
+    Equals the ordinary standard error when every item is a cluster of its own. NaN with fewer than two clusters.
+    """
+    _, index = np.unique(np.asarray([str(name) for name in clusters]), return_inverse=True)
+    return _clustered_standard_error(np.asarray(values, dtype=np.float64), index)
+
+
+def _clustered_standard_error(values: np.ndarray, index: np.ndarray) -> float:
+    num_clusters = int(index.max()) + 1
+    if num_clusters < 2:
+        return math.nan
+    sums = np.bincount(index, weights=values - values.mean(), minlength=num_clusters)
+    return math.sqrt(num_clusters / (num_clusters - 1) * float(np.square(sums).sum())) / len(values)
+
+
+def estimate(values: np.ndarray, clusters: Sequence[Hashable]) -> Interval:
+    """Mean and 95 % interval of ``values`` (seeds, items) in [0, 1]; ``clusters`` names the cluster of each item.
+
+    The interval is cut at 0 and 1. Where nothing varies (every score is 1, say), the interval is not a single point but
+    allows for the share of unlike clusters that G clusters can miss (Clopper and Pearson's bound for 0 of G).
+    """
+    values, index = _checked(values, clusters)
+    if values.min() < 0 or values.max() > 1:
+        raise ZooError(f"scores lie between {values.min():g} and {values.max():g}; they must lie in [0, 1]")
+    mean = float(values.mean())
+    covers = "items" if len(values) == 1 else "items and seeds"
+    error, freedom = _error_of_mean([_item_component(values.mean(axis=0), index), *_seed_components([values])])
+    low, high = _bounds(mean, error, freedom, num_clusters=int(index.max()) + 1, least=0.0)
+    return Interval(mean=mean, low=low, high=high, covers=covers)
+
+
+def paired_difference(
+    values: np.ndarray, baseline: np.ndarray, clusters: Sequence[Hashable], *, same_seeds: bool = True
+) -> Difference:
+    """Mean of ``values - baseline``, both (seeds, items) over the same items, with interval and p-value.
+
+    ``same_seeds``: row s of both comes from the same seed, and the seeds are compared pair by pair. Otherwise each side
+    brings the variance of its own seeds. Where every cluster differs alike, the p-value is that of a sign test.
+    """
+    values, index = _checked(values, clusters)
+    baseline, _ = _checked(baseline, clusters)
+    paired = same_seeds and len(values) == len(baseline)
+    per_item = values.mean(axis=0) - baseline.mean(axis=0)
+    mean = float(per_item.mean())
+    by_seed = _seed_components([values - baseline] if paired else [values, baseline])
+    error, freedom = _error_of_mean([_item_component(per_item, index), *by_seed])
+    num_clusters = int(index.max()) + 1
+    low, high = _bounds(mean, error, freedom, num_clusters=num_clusters, least=-1.0)
+    if low is None:
+        p = None
+    elif error == 0:
+        p = 1.0 if abs(mean) < 1e-12 else 2.0 ** (1 - num_clusters)
+    else:
+        p = float(2 * stats.t.sf(abs(mean) / error, freedom))
+    covers = "items" if len(values) == 1 or len(baseline) == 1 else "items and seeds"
+    return Difference(mean=mean, low=low, high=high, p=p, covers=covers)
+
+
+def _bounds(
+    mean: float, error: float, freedom: float, *, num_clusters: int, least: float
+) -> tuple[float, float] | tuple[None, None]:
+    """The 95 % interval of a mean of values in [least, 1]."""
+    if math.isnan(error):
+        return None, None
+    if error == 0:
+        unlike = 1 - ((1 - LEVEL) / 2) ** (1 / num_clusters)
+        return mean - unlike * (mean - least), mean + unlike * (1 - mean)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+    return max(least, mean - half), min(1.0, mean + half)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down correction of the p-values of one family, in the given order; None (no test) stays None."""
+    corrected: list[float | None] = [None] * len(p_values)
+    tested = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    running = 0.0
+    for rank, (p, place) in enumerate(tested):
+        running = max(running, min(1.0, (len(tested) - rank) * p))
+        corrected[place] = running
+    return corrected
+
+
+def verdict(difference: Difference, p_corrected: float | None) -> str:
+    """``better``, ``worse``, or ``no difference shown`` when the corrected p >= 0.05 or the interval covers 0."""
+    if difference.low is None or difference.high is None or p_corrected is None:
+        return "no difference shown"
+    if p_corrected >= SIGNIFICANCE or difference.low <= 0 <= difference.high:
+        return "no difference shown"
+    return "better" if difference.mean > 0 else "worse"
+
+
+def _checked(values: np.ndarray, clusters: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
+    values = np.asarray(values, dtype=np.float64)  # (seeds, items)
+    if values.ndim != 2 or values.size == 0:
+        raise ZooError(f"scores have shape {values.shape}; give (seeds, items) with at least one of each")
+    if values.shape[1] != len(clusters):
+        raise ZooError(f"{values.shape[1]} items but {len(clusters)} cluster names; give one for each item")
+    if not np.isfinite(values).all():
+        raise ZooError("a score is not a finite number; score every item before the comparison")
+    _, index = np.unique(np.asarray([str(name) for name in clusters]), return_inverse=True)
+    return values, index
+
+
+def _item_component(per_item: np.ndarray, index: np.ndarray) -> tuple[float, float]:
+    return _clustered_standard_error(per_item, index) ** 2, float(index.max())
+
+
+def _seed_components(matrices: Sequence[np.ndarray]) -> list[tuple[float, float]]:
+    components = []
+    for matrix in matrices:
+        if len(matrix) > 1:
+            components.append((float(matrix.mean(axis=1).var(ddof=1)) / len(matrix), float(len(matrix) - 1)))
+    return components
+
+
+def _error_of_mean(components: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Standard error and Satterthwaite's degrees of freedom of a sum of (variance, degrees of freedom)."""
+    total = sum(variance for variance, _ in components)
+    if math.isnan(total):
+        return math.nan, math.nan
+    # Scores are of order one: less than this is the rounding of a mean of equal values.
+    if total < 1e-24:
+        return 0.0, math.inf
+    return math.sqrt(total), 1 / sum((variance / total) ** 2 / freedom for variance, freedom in components)

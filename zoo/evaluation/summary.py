@@ -1,0 +1,255 @@
+"""What a comparison found: from prediction rows and the runs' costs to one result per method and task."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from zoo.errors import ZooError, nearest
+from zoo.evaluation.metrics import summarise_yes_no
+from zoo.evaluation.statistics import Difference, Interval, estimate, holm, paired_difference, verdict
+
+COST_NAMES = (
+    "visual_tokens",
+    "trainable_parameters",
+    "total_parameters",
+    "training_tokens",
+    "supervised_tokens",
+    "samples",
+    "seconds",
+    "peak_memory_bytes",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """One method on one task, scores and differences as fractions; ``difference`` is None for the baseline."""
+
+    method: str
+    task: str
+    metric: str
+    metric_version: str
+    num_items: int
+    num_clusters: int
+    interval: Interval
+    per_seed: Mapping[int, float]
+    difference: Difference | None = None
+    p_corrected: float | None = None
+    verdict: str | None = None
+    chance: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """The line of results.jsonl."""
+        difference = None
+        if self.difference is not None:
+            difference = {
+                **{name: getattr(self.difference, name) for name in ("mean", "low", "high", "p")},
+                "p_corrected": self.p_corrected,
+                "verdict": self.verdict,
+            }
+        return {
+            "method": self.method,
+            "task": self.task,
+            "metric": self.metric,
+            "metric_version": self.metric_version,
+            "n_items": self.num_items,
+            "n_clusters": self.num_clusters,
+            "seeds": list(self.per_seed),
+            "mean": self.interval.mean,
+            "low": self.interval.low,
+            "high": self.interval.high,
+            "interval_covers": self.interval.covers,
+            "per_seed": {str(seed): mean for seed, mean in self.per_seed.items()},
+            "difference": difference,
+            "chance": self.chance,
+            **self.extra,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Methods (the baseline first) and tasks in the order of their first prediction; ``costs`` by method and name."""
+
+    baseline: str
+    methods: tuple[str, ...]
+    tasks: tuple[str, ...]
+    results: Mapping[tuple[str, str], Result]
+    costs: Mapping[str, Mapping[str, float]]
+    notes: tuple[str, ...] = ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What results.jsonl holds: one row per task and method."""
+        return [self.results[method, task].row() for task in self.tasks for method in self.methods]
+
+
+def summarise(
+    predictions: Sequence[Mapping[str, Any]],
+    costs: Sequence[Mapping[str, Any]] = (),
+    *,
+    baseline: str,
+    chance: Mapping[str, float] | None = None,
+) -> Comparison:
+    """Compare every method with ``baseline`` on every task.
+
+    ``predictions``: the lines of predictions/METHOD/seed-N/TASK.jsonl, each with method, seed, task, id, group, score
+    (in [0, 1]), metric and metric_version; parsed and references feed the yes/no figures, unseen those on new
+    combinations;
+    ``costs``: one record per method and seed; ``chance``: the chance level of a task as a fraction. P-values are
+    corrected by Holm over the methods within a task.
+
+    Raises ZooError if methods or seeds did not answer the same items, or were scored by different versions of a metric.
+    """
+    grouped = _grouped(predictions)
+    methods = list(dict.fromkeys(row["method"] for row in predictions))
+    tasks = tuple(dict.fromkeys(row["task"] for row in predictions))
+    if baseline not in methods:
+        raise ZooError(f"baseline {baseline!r} has no predictions.{nearest(baseline, methods)}")
+    methods = (baseline, *(method for method in methods if method != baseline))
+    results: dict[tuple[str, str], Result] = {}
+    for task in tasks:
+        results |= _summarise_task(task, grouped, methods, (chance or {}).get(task))
+    return Comparison(
+        baseline=baseline,
+        methods=methods,
+        tasks=tasks,
+        results=results,
+        costs={method: _cost_of(method, costs) for method in methods},
+        notes=_notes(predictions, results),
+    )
+
+
+_Runs = dict[tuple[str, str, int], dict[str, Mapping[str, Any]]]
+
+
+def _grouped(predictions: Sequence[Mapping[str, Any]]) -> _Runs:
+    runs: _Runs = {}
+    for row in predictions:
+        missing = [
+            key for key in ("id", "method", "seed", "task", "metric", "metric_version", "score") if key not in row
+        ]
+        if missing:
+            raise ZooError(f"prediction row {row.get('id', row)!r} lacks {', '.join(missing)}; evaluate the run again")
+        rows = runs.setdefault((row["task"], row["method"], row["seed"]), {})
+        if row["id"] in rows:
+            raise ZooError(
+                f"{row['method']} seed {row['seed']}, task {row['task']!r}: item {row['id']!r} was answered twice; "
+                "give every item an id of its own or delete the doubled line"
+            )
+        rows[row["id"]] = row
+    return runs
+
+
+def _summarise_task(
+    task: str, runs: _Runs, methods: Sequence[str], chance: float | None
+) -> dict[tuple[str, str], Result]:
+    seeds = {
+        method: sorted(seed for name, other, seed in runs if name == task and other == method) for method in methods
+    }
+    for method in methods:
+        if not seeds[method]:
+            raise ZooError(f"method {method!r} has no predictions for task {task!r}; evaluate it on the same tasks")
+    reference = runs[task, methods[0], seeds[methods[0]][0]]
+    ids = list(reference)
+    first = reference[ids[0]]
+    clusters = [reference[item].get("group") or item for item in ids]
+    scores: dict[str, np.ndarray] = {}
+    for method in methods:
+        for seed in seeds[method]:
+            _check_same(task, methods[0], method, seed, reference, runs[task, method, seed])
+        scores[method] = np.asarray(
+            [[runs[task, method, seed][item]["score"] for item in ids] for seed in seeds[method]]
+        )
+    challengers = methods[1:]
+    differences = {
+        method: paired_difference(
+            scores[method], scores[methods[0]], clusters, same_seeds=seeds[method] == seeds[methods[0]]
+        )
+        for method in challengers
+    }
+    corrected = dict(zip(challengers, holm([differences[method].p for method in challengers]), strict=True))
+    results = {}
+    for method in methods:
+        difference = differences.get(method)
+        per_seed = {seed: float(mean) for seed, mean in zip(seeds[method], scores[method].mean(axis=1), strict=True)}
+        results[method, task] = Result(
+            method=method,
+            task=task,
+            metric=first["metric"],
+            metric_version=first["metric_version"],
+            num_items=len(ids),
+            num_clusters=len(set(clusters)),
+            interval=estimate(scores[method], clusters),
+            per_seed=per_seed,
+            difference=difference,
+            p_corrected=corrected.get(method),
+            verdict=None if difference is None else verdict(difference, corrected[method]),
+            chance=chance,
+            extra=_extra([runs[task, method, seed][item] for seed in seeds[method] for item in ids]),
+        )
+    return results
+
+
+def _check_same(
+    task: str, baseline: str, method: str, seed: int, reference: Mapping[str, Any], rows: Mapping[str, Any]
+) -> None:
+    different = set(reference) ^ set(rows)
+    if different:
+        raise ZooError(
+            f"task {task!r}: {method} seed {seed} and {baseline} answered different items ({len(different)} of them, "
+            f"{min(map(str, different))!r} first); evaluate both on the same file"
+        )
+    for item, row in rows.items():
+        for key in ("metric_version", "group"):
+            if row.get(key) != reference[item].get(key):
+                raise ZooError(
+                    f"task {task!r}, item {item!r}: {key} is {row.get(key)!r} for {method} seed {seed} but "
+                    f"{reference[item].get(key)!r} for {baseline}; evaluate both with the same version"
+                )
+
+
+def _extra(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    extra: dict[str, Any] = {}
+    unseen = [row["score"] for row in rows if row.get("unseen")]
+    if unseen and len(unseen) < len(rows):
+        extra["unseen"] = {"mean": float(np.mean(unseen)), "n_answers": len(unseen)}
+    if rows[0]["metric"] == "yes_no" and all(row.get("references") for row in rows):
+        summary = summarise_yes_no([row["references"][0] for row in rows], [row.get("parsed") for row in rows])
+        extra["yes_no"] = {
+            name: getattr(summary, name) for name in ("precision", "recall", "f1", "yes_ratio", "num_unparsed")
+        }
+    return extra
+
+
+def _cost_of(method: str, records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    costs = {}
+    for name in COST_NAMES:
+        values = [record[name] for record in records if record["method"] == method and record.get(name) is not None]
+        if values:
+            # Memory must fit at its worst; the rest is what a run takes on average.
+            costs[name] = max(values) if name == "peak_memory_bytes" else sum(values) / len(values)
+    return costs
+
+
+def _notes(predictions: Sequence[Mapping[str, Any]], results: Mapping[tuple[str, str], Result]) -> tuple[str, ...]:
+    seeds = sorted({seed for result in results.values() for seed in result.per_seed})
+    notes = [f"Score: percent of items, mean over seeds {', '.join(map(str, seeds))}."]
+    if any(result.interval.covers == "items" for result in results.values()):
+        notes.append(
+            "Brackets: 95 % interval over items clustered by image or video. A method with one seed: the interval does "
+            "not cover training variation."
+        )
+    else:
+        notes.append("Brackets: 95 % interval over training seeds and items clustered by image or video.")
+    if len({method for method, _ in results}) > 1:
+        notes.append(
+            "Below a score: paired difference to the baseline in points, p corrected by Holm over the methods of a "
+            "task; 'no difference shown' where p >= 0.05."
+        )
+    decodings = {str(row.get("decoding")) for row in predictions}
+    if len(decodings) > 1:
+        notes.append(f"Decoding was not the same everywhere: {'; '.join(sorted(decodings))}.")
+    if any(result.num_clusters < 2 for result in results.values()):
+        notes.append("A task with a single image or video has no interval.")
+    return tuple(notes)

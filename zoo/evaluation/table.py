@@ -1,0 +1,113 @@
+"""The comparison table as printed: for a terminal of 120 columns and for Markdown."""
+
+import textwrap
+from collections.abc import Mapping
+
+from zoo.evaluation.statistics import Interval
+from zoo.evaluation.summary import Comparison, Result
+
+TABLE_WIDTH = 120
+LABEL_WIDTH = 26
+COLUMN_WIDTH = 23
+NO_DIFFERENCE = "no difference shown"
+
+COST_LABELS = {
+    "visual_tokens": "visual tokens per image",
+    "trainable_parameters": "trainable parameters",
+    "training_tokens": "training tokens",
+    "seconds": "training time",
+    "peak_memory_bytes": "peak memory",
+}
+
+
+def format_interval(interval: Interval) -> str:
+    """``"62.4 [58.1, 66.7]"``: percent with one decimal."""
+    if interval.low is None or interval.high is None:
+        return f"{100 * interval.mean:.1f} [no interval]"
+    return f"{100 * interval.mean:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def format_difference(result: Result) -> str:
+    """``"+12.3 (p = 0.004)"`` in percent points with the corrected p, ``"no difference shown"``, or ``"baseline"``."""
+    if result.difference is None:
+        return "baseline"
+    if result.verdict == NO_DIFFERENCE or result.p_corrected is None:
+        return NO_DIFFERENCE
+    p = "p < 0.001" if result.p_corrected < 0.001 else f"p = {result.p_corrected:.3f}"
+    return f"{100 * result.difference.mean:+.1f} ({p})"
+
+
+def format_chance(chance: float | None) -> str:
+    """``"50.0"``, or ``"-"`` where no chance level is known."""
+    return "-" if chance is None else f"{100 * chance:.1f}"
+
+
+def format_cost(name: str, costs: Mapping[str, float]) -> str:
+    """``costs[name]`` with its unit, or ``"-"`` where the run did not record it."""
+    if name not in costs:
+        return "-"
+    value = costs[name]
+    if name == "peak_memory_bytes":
+        return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+    if name == "seconds":
+        return f"{value:.0f} s" if value < 7200 else f"{value / 3600:.1f} h"
+    if value < 100_000:
+        return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+    for unit, size in (("B", 1e9), ("M", 1e6)):
+        if value >= size:
+            return f"{value / size:.2f} {unit}"
+    return f"{value / 1e3:.0f} k"
+
+
+def render_table(comparison: Comparison) -> str:
+    """The table as plain text of at most 120 columns; methods that do not fit beside each other follow below."""
+    label_width = min(44, max(LABEL_WIDTH, *(len(task) + 10 for task in comparison.tasks)))
+    num_columns = max(1, (TABLE_WIDTH - label_width) // COLUMN_WIDTH)
+    panels = [comparison.methods[at : at + num_columns] for at in range(0, len(comparison.methods), num_columns)]
+    lines: list[str] = []
+    for methods in panels:
+        lines += _panel(comparison, methods, label_width)
+        lines.append("")
+    return "\n".join([*lines, *(textwrap.fill(note, TABLE_WIDTH) for note in comparison.notes)])
+
+
+def _panel(comparison: Comparison, methods: tuple[str, ...], label_width: int) -> list[str]:
+    def line(label: str, cells: list[str]) -> str:
+        return (f"{label:<{label_width}}" + "".join(f"{cell:>{COLUMN_WIDTH}}" for cell in cells)).rstrip()
+
+    rule = "-" * (label_width + COLUMN_WIDTH * len(methods))
+    lines = [line(f"{'task':<{label_width - 8}}{'chance':>6}", [_shortened(name) for name in methods]), rule]
+    for task in comparison.tasks:
+        results = [comparison.results[method, task] for method in methods]
+        label = f"{task:<{label_width - 8}}{format_chance(results[0].chance):>6}"
+        lines.append(line(label, [format_interval(result.interval) for result in results]))
+        size = f"  {results[0].num_items} items, {results[0].num_clusters} groups"
+        lines.append(line(size, [format_difference(result) for result in results]))
+    lines.append(rule)
+    for name, label in COST_LABELS.items():
+        lines.append(line(label, [format_cost(name, comparison.costs.get(method, {})) for method in methods]))
+    return lines
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) < COLUMN_WIDTH else name[: COLUMN_WIDTH - 2] + "…"
+
+
+def render_markdown(comparison: Comparison) -> str:
+    """The same table for a README: a row per task, a column per method, the notes below."""
+    lines = [
+        _markdown_row(["task", "items", "chance", *comparison.methods]),
+        _markdown_row(["---", "---:", "---:", *["---:"] * len(comparison.methods)]),
+    ]
+    for task in comparison.tasks:
+        results = [comparison.results[method, task] for method in comparison.methods]
+        cells = [f"{format_interval(result.interval)}<br>{format_difference(result)}" for result in results]
+        lines.append(_markdown_row([task, str(results[0].num_items), format_chance(results[0].chance), *cells]))
+    for name, label in COST_LABELS.items():
+        cells = [format_cost(name, comparison.costs.get(method, {})) for method in comparison.methods]
+        lines.append(_markdown_row([label, "", "", *cells]))
+    return "\n".join([*lines, "", *(f"- {note}" for note in comparison.notes)]) + "\n"
+
+
+def _markdown_row(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
