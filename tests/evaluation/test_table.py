@@ -104,7 +104,7 @@ def test_table_prints_numbers_verdicts_and_costs_within_the_width():
     printed = f"{100 * llava.interval.mean:.1f} [{100 * llava.interval.low:.1f}, {100 * llava.interval.high:.1f}]"
     assert printed in text
     assert f"{100 * llava.difference.mean:+.1f} (p = {llava.p_corrected:.3f})" in text
-    assert text.count("no difference shown") == 2 + 1
+    assert text.split("Score:")[0].count("no difference shown") == 2
     for expected in ("12.5", "1.23 M", "61 s", "1.50 GiB", "120 items, 40 groups", "seeds 0, 1, 2"):
         assert expected in text
     markdown = render_markdown(comparison)
@@ -122,8 +122,8 @@ def test_many_methods_go_on_below():
 
 def test_one_seed_says_that_training_variation_is_not_covered():
     text = render_table(summarise(made_up(seeds=(0,)), baseline="blind"))
-    assert "does not cover training variation" in text
-    assert "does not cover" not in render_table(summarise(made_up(), baseline="blind"))
+    assert "does not cover training variation" in " ".join(text.split())
+    assert "does not cover" not in " ".join(render_table(summarise(made_up(), baseline="blind")).split())
 
 
 def test_decodings_that_differ_are_told():
