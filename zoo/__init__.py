@@ -1,0 +1,48 @@
+"""Visual instruction tuning methods on shared parts: build, train, evaluate, compare and load any of them by name.
+
+Names are imported on first use, so that ``import zoo`` and the command line stay fast.
+"""
+
+import importlib
+from typing import Any
+
+_EXPORTS = {
+    "ZooError": "zoo.errors",
+    "list_methods": "zoo.registry",
+    "method": "zoo.registry",
+    "build": "zoo.factory",
+    "load": "zoo.loading",
+    "train": "zoo.api",
+    "evaluate": "zoo.api",
+    "compare": "zoo.api",
+    "Method": "zoo.definition",
+    "Setting": "zoo.definition",
+    "Stage": "zoo.config",
+    "LoraConfig": "zoo.config",
+    "EncoderConfig": "zoo.encoders",
+    "LanguageModelConfig": "zoo.language",
+    "Connector": "zoo.connectors",
+    "ConnectorConfig": "zoo.connectors",
+    "ConnectorContext": "zoo.connectors",
+    "Linear": "zoo.connectors",
+    "MLP": "zoo.connectors",
+    "Splice": "zoo.fusion",
+    "Sample": "zoo.data.sample",
+    "Message": "zoo.data.sample",
+    "Medium": "zoo.data.sample",
+    "Box": "zoo.data.sample",
+}
+
+__all__ = list(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

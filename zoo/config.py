@@ -1,0 +1,269 @@
+"""Configuration: frozen dataclasses, overridden as ``key.sub=value`` through OmegaConf, saved resolved with every run.
+
+A part that comes in several kinds (connector, fusion) is a dataclass with a ``kind`` field; in YAML the kind chooses the
+class. A method that brings a connector of its own only has to define it: subclasses of ``PartConfig`` register by kind.
+"""
+
+import dataclasses
+import typing
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from omegaconf import Container, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from zoo.errors import ZooError, nearest
+
+PARTS = ("encoder", "connector", "fusion", "language_model")
+TUNING_MODES = ("frozen", "full", "lora")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartConfig:
+    """Base of the configs that come in kinds. A direct subclass opens a family (connector, fusion)."""
+
+    kind: str = ""
+    kinds: ClassVar[dict[str, type["PartConfig"]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if PartConfig in cls.__bases__:
+            cls.kinds = {}
+        elif kind := cls.__dict__.get("kind"):
+            known = cls.kinds.setdefault(kind, cls)
+            assert known.__qualname__ == cls.__qualname__, f"two classes of kind {kind!r}: {known} and {cls}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """h = W x + (alpha / rank) B A dropout(x) on every linear layer of a part in mode ``lora`` (heads excluded)."""
+
+    rank: int = 128
+    alpha: float = 256.0
+    dropout: float = 0.05
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training stage. ``train`` maps parts to frozen | full | lora; a part that is not named is frozen.
+
+    ``batch`` counts samples per optimizer step over all devices and accumulation. ``steps`` wins over ``epochs``.
+    ``part_lr`` overrides ``lr`` for single parts. ``template`` overrides the method's (LLaVA's align stage uses plain).
+    Media paths in ``data`` are relative to ``media_root``, by default the folder of the data file.
+    """
+
+    name: str
+    _: KW_ONLY
+    data: str
+    train: dict[str, str]
+    lr: float
+    part_lr: dict[str, float] = field(default_factory=dict)
+    batch: int = 128
+    epochs: float = 1.0
+    steps: int | None = None
+    warmup: float = 0.03
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    clip: float = 1.0
+    template: str | None = None
+    max_length: int = 2048
+    media_root: str | None = None
+
+    def __post_init__(self) -> None:
+        for part, mode in self.train.items():
+            if part not in PARTS:
+                raise ZooError(f"stage {self.name!r}: unknown part {part!r} in train.{nearest(part, PARTS)}")
+            if mode not in TUNING_MODES:
+                raise ZooError(f"stage {self.name!r}: {part} cannot be {mode!r}.{nearest(mode, TUNING_MODES)}")
+        for part in self.part_lr:
+            if part not in PARTS:
+                raise ZooError(f"stage {self.name!r}: unknown part {part!r} in part_lr.{nearest(part, PARTS)}")
+        if self.batch < 1:
+            raise ZooError(f"stage {self.name!r}: batch is {self.batch}; it counts samples per step, at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How the steps are computed; none of it changes what is learned beyond rounding.
+
+    ``micro_batch`` is the number of rows per forward and device. ``packing`` puts several samples in a row behind a
+    document mask; ``group_by_length`` sorts the samples of a step so that rows of a micro-batch pad little.
+    ``precision`` is no | bf16 | fp16 (accelerate's mixed precision). ``save_every`` 0 saves at the end of a stage only.
+    """
+
+    micro_batch: int = 16
+    packing: bool = False
+    group_by_length: bool = False
+    precision: str = "no"
+    gradient_checkpointing: bool = False
+    attention: str = "auto"
+    deterministic: bool = True
+    num_workers: int = 0
+    log_every: int = 1
+    save_every: int = 0
+    keep_checkpoints: int = 1
+    tensorboard: bool = True
+
+
+def kind_class(annotation: Any) -> type | None:
+    """The dataclass inside ``X``, ``X | None`` or ``tuple[X, ...]``, if there is one."""
+    if dataclasses.is_dataclass(annotation):
+        return annotation
+    for argument in typing.get_args(annotation):
+        if found := kind_class(argument):
+            return found
+    return None
+
+
+def from_dict(cls: type, values: dict[str, Any], where: str = "") -> Any:
+    """Build a config dataclass from plain values (a YAML file). Unknown keys raise ZooError naming the nearest match."""
+    if issubclass(cls, PartConfig):
+        kind = values.get("kind", "")
+        if kind not in cls.kinds:
+            raise ZooError(f"{where or cls.__name__}: unknown kind {kind!r}.{nearest(str(kind), list(cls.kinds))}")
+        cls = cls.kinds[kind]
+    names = [f.name for f in dataclasses.fields(cls)]
+    annotations = typing.get_type_hints(cls)
+    arguments = {}
+    for key, value in values.items():
+        path = f"{where}.{key}" if where else key
+        if key not in names:
+            raise ZooError(f"unknown key {path!r}.{nearest(key, names)}")
+        inner = kind_class(annotations[key])
+        if inner and isinstance(value, dict):
+            is_mapping = typing.get_origin(annotations[key]) is dict
+            value = (
+                {name: from_dict(inner, entry, f"{path}.{name}") for name, entry in value.items()}
+                if is_mapping
+                else from_dict(inner, value, path)
+            )
+        elif inner and isinstance(value, list | tuple):
+            value = tuple(from_dict(inner, entry, f"{path}.{i}") for i, entry in enumerate(value))
+        elif typing.get_origin(annotations[key]) is tuple and isinstance(value, list):
+            value = tuple(value)
+        arguments[key] = value
+    try:
+        built = cls(**arguments)
+    except TypeError as error:
+        raise ZooError(f"{where or cls.__name__}: {str(error).split('() ')[-1]}; add the key") from None
+    return override(built, [])
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain dicts and lists, ready for YAML or JSON; ``from_dict`` reads them back."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(entry) for key, entry in value.items()}
+        return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def _writable(node: Container) -> None:
+    # OmegaConf marks the nodes of frozen dataclasses read-only, each by itself.
+    OmegaConf.set_readonly(node, None)
+    if node._is_none() or node._is_missing():
+        return
+    for key in node if OmegaConf.is_dict(node) else range(len(node)):
+        child = node._get_node(key)
+        if isinstance(child, Container):
+            _writable(child)
+
+
+def _resolve(node: Any, keys: list[str], full: str) -> list[str]:
+    """Turn names of list entries (``stages.align``) into indices; an unknown key names its nearest match."""
+    if not keys:
+        return []
+    head, rest = keys[0], keys[1:]
+    if isinstance(node, Container) and node._is_none():
+        return keys
+    if isinstance(node, Container) and not OmegaConf.is_dict(node):
+        names = [str(entry.get("name", i)) if OmegaConf.is_dict(entry) else str(i) for i, entry in enumerate(node)]
+        if head in names:
+            head = str(names.index(head))
+        elif not (head.isdigit() and int(head) < len(node)):
+            raise ZooError(f"unknown key {full!r}: no entry {head!r}.{nearest(head, names)}")
+        return [head, *_resolve(node[int(head)], rest, full)]
+    if OmegaConf.is_dict(node):
+        free = OmegaConf.get_type(node) is dict
+        if not free and head not in node:
+            raise ZooError(f"unknown key {full!r}: no field {head!r}.{nearest(head, [str(k) for k in node])}")
+        return [head, *_resolve(node._get_node(head), rest, full)]
+    raise ZooError(f"unknown key {full!r}: {head!r} lies below a plain value")
+
+
+def override(config: Any, overrides: "list[str] | dict[str, Any]") -> Any:
+    """A copy of a config dataclass with ``key.sub=value`` applied and every type checked.
+
+    Entries of a list that have a name are addressed by it: ``stages.instruct.lr=1e-4``. A part of several kinds can be
+    exchanged whole by its kind: ``connector=linear``.
+
+    Raises:
+        ZooError: unknown key (with the nearest match), or a value of the wrong type.
+    """
+    if isinstance(overrides, dict):
+        pairs = list(overrides.items())
+    else:
+        pairs = []
+        for entry in overrides:
+            key, equals, text = entry.partition("=")
+            if not equals:
+                raise ZooError(f"override {entry!r} has no '='; write key=value")
+            parsed = OmegaConf.from_dotlist([f"value={text}"])
+            value = OmegaConf.to_container(parsed)["value"]  # type: ignore[index,call-overload]
+            pairs.append((key, value))
+    pairs = [(key, dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value) for key, value in pairs]
+    hints = typing.get_type_hints(type(config))
+    remaining = []
+    for key, value in pairs:
+        cls = kind_class(hints[key]) if key in hints else None
+        if cls and issubclass(cls, PartConfig) and isinstance(value, str | dict):
+            part = from_dict(cls, {"kind": value} if isinstance(value, str) else value, key)
+            config = dataclasses.replace(config, **{key: part})
+        else:
+            remaining.append((key, value))
+    tree = OmegaConf.structured(config)
+    _writable(tree)
+    for key, value in remaining:
+        path = ".".join(_resolve(tree, key.split("."), key))
+        try:
+            OmegaConf.update(tree, path, value)
+        except OmegaConfBaseException as error:
+            raise ZooError(f"{key}={value}: {str(error).splitlines()[0]}") from None
+    return OmegaConf.to_object(tree)
+
+
+def save_yaml(config: Any, path: Path) -> None:
+    """Write a config dataclass; the counterpart of ``read_yaml``."""
+    path.write_text(OmegaConf.to_yaml(OmegaConf.create(to_dict(config))))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping as plain containers. Raises ZooError for a missing or malformed file."""
+    if not path.is_file():
+        raise ZooError(f"no such file: {path}; check the path")
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:
+        raise ZooError(f"{path} is not valid YAML: {' '.join(str(error).split())}; mend the file") from None
+    if not isinstance(values, dict):
+        raise ZooError(f"{path} holds no mapping of keys to values; see benchmarks/settings for examples")
+    return values  # type: ignore[return-value]
+
+
+def differences(first: dict[str, Any], second: dict[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """(key, first value, second value) of every leaf in which two config dicts differ; absent reads as None."""
+    found = []
+    for key in sorted({*first, *second}):
+        a, b = first.get(key), second.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif isinstance(a, list) and isinstance(b, list) and all(isinstance(x, dict) for x in a + b) and (a or b):
+            by_name = [{str(x.get("name", i)): x for i, x in enumerate(entries)} for entries in (a, b)]
+            found += differences(by_name[0], by_name[1], f"{prefix}{key}.")
+        elif a != b:
+            found.append((f"{prefix}{key}", a, b))
+    return found

@@ -1,0 +1,6 @@
+"""Connectors: from vision features to soft tokens of the language model's width."""
+
+from zoo.connectors.base import Connector, ConnectorConfig, ConnectorContext
+from zoo.connectors.mlp import MLP, Linear
+
+__all__ = ["MLP", "Connector", "ConnectorConfig", "ConnectorContext", "Linear"]

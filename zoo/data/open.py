@@ -1,0 +1,40 @@
+"""From the data spec of a stage to samples: a file, shards, or the synthetic scenes."""
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+from zoo.data.scenes import SceneSource
+from zoo.data.sources import open_source
+from zoo.errors import ZooError, nearest
+
+SCENES = "scenes:"
+
+# Published data sets have to be fetched by the user under their own licences; the name says which file is meant.
+PUBLISHED = {
+    "llava-558k": "blip_laion_cc_sbu_558k.json of liuhaotian/LLaVA-Pretrain",
+    "llava-665k": "llava_v1_5_mix665k.json of liuhaotian/LLaVA-Instruct-150K",
+    "llava-cc3m-595k": "chat.json of liuhaotian/LLaVA-CC3M-Pretrain-595K",
+    "llava-instruct-158k": "llava_instruct_150k.json of liuhaotian/LLaVA-Instruct-150K",
+}
+
+
+def open_data(spec: str, *, media_root: str | None = None) -> Any:
+    """Samples by spec: ``scenes:KIND?num_samples=N&seed=S&image_size=P``, or a path of ``zoo.data.sources``.
+
+    Returns a map-style source, or an iterable one for tar shards.
+
+    Raises:
+        ZooError: unknown kind or option, or a published data set that has to be given as a file.
+    """
+    if spec in PUBLISHED:
+        raise ZooError(f"data {spec!r} is {PUBLISHED[spec]}; download it and pass --data STAGE=FILE (--media-root DIR)")
+    if not spec.startswith(SCENES):
+        return open_source(spec, media_root=media_root)
+    kind, _, query = spec.removeprefix(SCENES).partition("?")
+    options: dict[str, Any] = {"split": "train"}
+    allowed = ("split", "num_samples", "seed", "image_size", "questions_per_scene")
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        if key not in allowed:
+            raise ZooError(f"data {spec!r}: unknown option {key!r}.{nearest(key, allowed)}")
+        options[key] = value if key == "split" else int(value)
+    return SceneSource(kind=kind, **options)

@@ -1,0 +1,132 @@
+"""A method: configs of the four parts, template, box format and stages. ``under`` puts it in a controlled setting."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from zoo.config import LoraConfig, Stage, from_dict, read_yaml
+from zoo.connectors import ConnectorConfig
+from zoo.encoders import EncoderConfig
+from zoo.errors import ZooError, nearest
+from zoo.fusion import FusionConfig, Splice
+from zoo.language import LanguageModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """Everything that makes a method itself. Without an encoder it is blind: media take no place in the prompt.
+
+    ``added_tokens`` get embedding and output rows of their own beside the language model's. ``exemptions`` maps a check
+    of the contract test to the reason why this method cannot meet it.
+    """
+
+    name: str = ""
+    encoder: EncoderConfig | None = None
+    connector: ConnectorConfig | None = None
+    fusion: FusionConfig = field(default_factory=Splice)
+    language_model: LanguageModelConfig
+    template: str
+    inference_template: str | None = None
+    box_codec: str = "numerals"
+    added_tokens: tuple[str, ...] = ()
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    stages: tuple[Stage, ...]
+    exemptions: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.encoder is None) != (self.connector is None):
+            raise ZooError(f"method {self.name!r}: an encoder needs a connector and the reverse; give both or neither")
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name. Raises ZooError naming the nearest match."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise ZooError(f"{self.name} has no stage {name!r}.{nearest(name, [s.name for s in self.stages])}")
+
+    def under(self, setting: "Setting") -> "tuple[Method, list[str]]":
+        """This method with exactly the parts replaced that the setting fixes, and a line for each value overridden."""
+        overrode: list[str] = []
+
+        def fix(config: Any, values: dict[str, Any], where: str) -> Any:
+            for key, value in values.items():
+                old = getattr(config, key)
+                if old != value:
+                    overrode.append(f"{where}.{key}: {old} -> {value}")
+            return dataclasses.replace(config, **values)
+
+        encoder = self.encoder
+        if encoder is not None:
+            encoder = fix(encoder, {"revision": None, "architecture": {}} | setting.encoder, "encoder")
+        language_model = fix(
+            self.language_model, {"revision": None, "architecture": {}} | setting.language_model, "language_model"
+        )
+        stages = []
+        for stage in self.stages:
+            if stage.name not in setting.stages:
+                raise ZooError(
+                    f"setting {setting.name!r} has no budget for stage {stage.name!r} of {self.name}; "
+                    f"it has {', '.join(setting.stages)}"
+                )
+            stages.append(fix(stage, setting.stages[stage.name], f"stages.{stage.name}"))
+        changed = {"encoder": encoder, "language_model": language_model, "stages": tuple(stages)}
+        return dataclasses.replace(self, **changed), overrode
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSetting:
+    """Which tasks, on how many items each, decoded how. Greedy: temperature 0, one beam."""
+
+    data: str
+    tasks: tuple[str, ...]
+    num_items: int
+    seed: int = 0
+    batch: int = 64
+    max_new_tokens: int = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a controlled comparison holds equal. The dicts hold the fields to fix of the part's or stage's config."""
+
+    name: str = ""
+    description: str = ""
+    encoder: dict[str, Any] = field(default_factory=dict)
+    language_model: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    evaluation: EvaluationSetting
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+def settings_folder() -> Path:
+    """benchmarks/settings in a checkout, zoo/settings when installed from a wheel."""
+    root = Path(__file__).resolve().parent
+    beside = root.parent / "benchmarks" / "settings"
+    return beside if beside.is_dir() else root / "settings"
+
+
+def list_settings() -> list[str]:
+    return sorted(path.stem for path in settings_folder().glob("*.yaml"))
+
+
+def get_setting(name: str) -> Setting:
+    """A setting by the name of its file in benchmarks/settings, or by a path to a YAML file."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else settings_folder() / f"{name}.yaml"
+    if not path.is_file():
+        raise ZooError(f"unknown setting {name!r}.{nearest(name, list_settings())}")
+    values = read_yaml(path)
+    setting = from_dict(Setting, {"name": path.stem, **values}, "")
+    known = {
+        "encoder": EncoderConfig,
+        "language_model": LanguageModelConfig,
+        **{f"stages.{stage}": Stage for stage in setting.stages},
+    }
+    for where, cls in known.items():
+        part, _, stage = where.partition(".")
+        fields = [f.name for f in dataclasses.fields(cls)]
+        for key in getattr(setting, part)[stage] if stage else getattr(setting, part):
+            if key not in fields:
+                raise ZooError(f"{path}: unknown key {where}.{key!r}.{nearest(key, fields)}")
+    return setting

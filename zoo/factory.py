@@ -1,0 +1,76 @@
+"""Build a method's model: as published, or under a setting, on any device, the meta device included."""
+
+from typing import Any
+
+import torch
+
+from zoo.config import override
+from zoo.encoders import build_encoder
+from zoo.language import build_language_model
+from zoo.definition import Method, Setting, get_setting
+from zoo.model import VLM
+from zoo.registry import get_method
+
+
+def configure(name: str, setting: "Setting | str | None" = None, overrides: dict[str, Any] | None = None) -> Method:
+    """The method's config, put under a setting, then overridden (``{"stages.align.lr": 1e-3}``).
+
+    Raises:
+        ZooError: unknown method, setting or key, each with the nearest match.
+    """
+    method = get_method(name)
+    if setting is not None:
+        method, _ = method.under(get_setting(setting) if isinstance(setting, str) else setting)
+    return override(method, overrides or {})
+
+
+def build_model(
+    method: Method,
+    *,
+    seed: int = 0,
+    pretrained: bool = True,
+    tokenizer: bool = True,
+    dtype: torch.dtype = torch.float32,
+    attention: str = "auto",
+) -> VLM:
+    """Build the parts of a method. The same seed gives the same fresh weights whatever was drawn before.
+
+    Args:
+        pretrained: False reads no weights: encoder and language model are random, from their configs.
+        tokenizer: False leaves it out (sizes of known models can then be counted without any file).
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        language_model = build_language_model(
+            method.language_model,
+            added_tokens=method.added_tokens,
+            pretrained=pretrained,
+            tokenizer=tokenizer,
+            dtype=dtype,
+            attention=attention,
+        )
+        encoder = connector = None
+        if method.encoder is not None and method.connector is not None:
+            implementation = "zoo" if attention == "auto" else f"zoo_{attention}"
+            encoder = build_encoder(method.encoder, pretrained=pretrained, attention=implementation).to(dtype)
+            # Fresh weights depend on the seed and the method alone, not on how many the parts before drew.
+            torch.manual_seed(seed)
+            connector = method.connector.build(
+                dim_in=encoder.dim,
+                dim_out=language_model.dim,
+                grid=encoder.grid,
+                num_features=encoder.num_tokens,
+            ).to(dtype)
+        fusion = method.fusion.build()
+    return VLM(method, encoder=encoder, connector=connector, fusion=fusion, language_model=language_model).eval()
+
+
+def build(name: str, setting: "Setting | str | None" = None, *, seed: int = 0, **overrides: Any) -> VLM:
+    """``zoo.build("llava-1.5", "scenes-tiny", **{"connector.depth": 3})``: a model with its pretrained bases."""
+    return build_model(configure(name, setting, overrides), seed=seed)
+
+
+def build_on_meta(method: Method) -> VLM:
+    """The model at full size without memory or downloads, to count parameters and check key maps."""
+    with torch.device("meta"):
+        return build_model(method, pretrained=False, tokenizer=False)

@@ -1,0 +1,5 @@
+"""Language models: transformers' own classes by id, folder or config, with added vocabulary in rows of its own."""
+
+from zoo.language.model import LanguageModel, LanguageModelConfig, build_language_model
+
+__all__ = ["LanguageModel", "LanguageModelConfig", "build_language_model"]

@@ -1,0 +1,149 @@
+"""A language model with its tokenizer. The network is transformers' own class; nothing of it is copied or patched."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from zoo.attention import register
+from zoo.errors import ZooError
+from zoo.language.added_vocabulary import extend
+from zoo.language.known import KNOWN
+from zoo.paths import resolve
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelConfig:
+    """``id`` is a known name (zoo/language/known.py), a hub id, a local folder, or zoo:NAME for packaged weights.
+
+    ``architecture`` holds fields of transformers' config, model_type among them: random weights where there is no id.
+    ``tokenizer`` is the id or folder of the tokenizer, if it is not the model's.
+    """
+
+    id: str = ""
+    revision: str | None = None
+    architecture: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str | None = None
+
+
+class LanguageModel(nn.Module):
+    """``model`` is the transformers network, ``tokenizer`` reads and writes its ids (added tokens included)."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, num_added: int = 0) -> None:
+        super().__init__()
+        self.model = model
+        self._tokenizer = tokenizer
+        self.num_added = num_added
+        if num_added:
+            extend(model, num_added, len(tokenizer) - num_added if tokenizer else None)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        if self._tokenizer is None:
+            raise ZooError("this language model was built without a tokenizer; set language_model.tokenizer to one")
+        return self._tokenizer
+
+    @property
+    def dim(self) -> int:
+        return self.model.get_input_embeddings().embedding_dim
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """ids (rows, length) -> (rows, length, dim)."""
+        return self.model.get_input_embeddings()(ids)
+
+
+def _load_config(config: LanguageModelConfig) -> Any:
+    known = KNOWN.get(config.id)
+    if config.architecture or (known and not config.id):
+        values = dict(config.architecture)
+        if "model_type" not in values:
+            raise ZooError("language_model.architecture needs model_type (llama, qwen2, opt, ...); add it")
+        return AutoConfig.for_model(values.pop("model_type"), **values)
+    if known:
+        values = dict(known["architecture"])
+        return AutoConfig.for_model(values.pop("model_type"), **values)
+    if not config.id:
+        raise ZooError("language_model has neither id nor architecture; set language_model.id")
+    return _reach(config.id, lambda: AutoConfig.from_pretrained(resolve(config.id), revision=config.revision))
+
+
+def _reach(id: str, load: Any) -> Any:
+    try:
+        return load()
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ZooError(
+            f"cannot load language model {id!r}: {reason}; give a hub id, a folder in the hub's layout, or map the id "
+            "to a folder in the file named by ZOO_PATHS"
+        ) from None
+
+
+def load_tokenizer(config: LanguageModelConfig, added_tokens: tuple[str, ...] = ()) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a language model; None for random weights that name none.
+
+    Raises:
+        ZooError: it cannot be reached, or an added token is in the vocabulary already.
+    """
+    known = KNOWN.get(config.id)
+    id = config.tokenizer or (known["id"] if known else config.id)
+    if not id:
+        return None
+    revision = None if config.tokenizer else config.revision
+    tokenizer = _reach(id, lambda: AutoTokenizer.from_pretrained(resolve(id), revision=revision))
+    if added_tokens and tokenizer.add_tokens(list(added_tokens), special_tokens=True) != len(added_tokens):
+        taken = [token for token in added_tokens if tokenizer.convert_tokens_to_ids(token) < len(tokenizer)]
+        raise ZooError(f"added tokens {taken} are in the vocabulary of {id!r} already; remove them from added_tokens")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return tokenizer
+
+
+def build_language_model(
+    config: LanguageModelConfig,
+    *,
+    added_tokens: tuple[str, ...] = (),
+    pretrained: bool = True,
+    tokenizer: bool = True,
+    dtype: torch.dtype = torch.float32,
+    attention: str = "auto",
+) -> LanguageModel:
+    """Build a causal language model.
+
+    Args:
+        pretrained: False builds from the config alone (on the current device, meta included) and reads no weights.
+        tokenizer: False leaves the tokenizer out, so that a known name needs no file at all.
+
+    Raises:
+        ZooError: unreachable id, a checkpoint with missing or unexpected keys.
+    """
+    register()
+    implementation = "zoo" if attention == "auto" else f"zoo_{attention}"
+    loaded_tokenizer = load_tokenizer(config, added_tokens) if tokenizer else None
+    if config.architecture or not pretrained:
+        hf_config = _load_config(config)
+        model = AutoModelForCausalLM.from_config(hf_config, attn_implementation=implementation, dtype=dtype)
+    else:
+        known = KNOWN.get(config.id)
+        id = resolve(known["id"] if known else config.id)
+        if not Path(id).is_dir() and Path(id).exists():
+            raise ZooError(f"language model {config.id!r} is a file; give the folder that holds config.json")
+        model, report = _reach(
+            config.id,
+            lambda: AutoModelForCausalLM.from_pretrained(
+                id,
+                revision=config.revision,
+                dtype=dtype,
+                attn_implementation=implementation,
+                output_loading_info=True,
+            ),
+        )
+        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if keys := sorted(str(key) for key in report.get(problem, ())):
+                raise ZooError(
+                    f"language model {config.id!r}: {len(keys)} {problem.replace('_', ' ')}, first {keys[0]}; "
+                    "the checkpoint does not fit its config.json"
+                )
+    return LanguageModel(model, loaded_tokenizer, num_added=len(added_tokens))

@@ -1,0 +1,41 @@
+"""From the ids that configs hold to what transformers can load; configs never hold absolute paths of our making."""
+
+import functools
+import os
+from pathlib import Path
+
+from zoo.errors import ZooError, nearest
+
+ASSETS = Path(__file__).resolve().parent / "assets"
+PACKAGED = "zoo:"
+MAPPING_VARIABLE = "ZOO_PATHS"
+
+
+@functools.cache
+def _mapping(file: str) -> dict[str, str]:
+    from zoo.config import read_yaml
+
+    return {str(key): str(value) for key, value in read_yaml(Path(file)).items()}
+
+
+def resolve(id: str) -> str:
+    """A folder or a hub id for an id of a config.
+
+    ``zoo:NAME`` is a folder shipped inside the package. The YAML file named by the environment variable ZOO_PATHS maps
+    ids to local folders (``lmsys/vicuna-7b-v1.5: /data/vicuna``), so that saved configs stay free of local paths.
+
+    Raises:
+        ZooError: the packaged asset does not exist, or the mapping names a folder that does not.
+    """
+    if mapping := os.environ.get(MAPPING_VARIABLE):
+        if folder := _mapping(mapping).get(id):
+            if not Path(folder).is_dir():
+                raise ZooError(f"{mapping} maps {id!r} to {folder}, which is no folder; mend the entry")
+            return folder
+    if id.startswith(PACKAGED):
+        folder_path = ASSETS / id.removeprefix(PACKAGED)
+        if not folder_path.is_dir():
+            known = [str(p.parent.relative_to(ASSETS)) for p in ASSETS.rglob("config.json")]
+            raise ZooError(f"no packaged asset {id!r}.{nearest(id.removeprefix(PACKAGED), known)}")
+        return str(folder_path)
+    return id

@@ -1,0 +1,1 @@
+"""Stages, optimizer, loop, checkpoints."""
