@@ -36,12 +36,15 @@ def first_byte(file: BinaryIO) -> tuple[bytes, int]:
     """The first byte that is not white space (none in an empty file) and its position, past a UTF-8 byte-order mark."""
     file.seek(0)
     position = len(_UTF8_MARK) if file.read(len(_UTF8_MARK)) == _UTF8_MARK else 0
-    file.seek(position)
-    while chunk := file.read(CHUNK_BYTES):
+    return _first_byte_from(file, position)
+
+
+def _first_byte_from(file: BinaryIO, position: int) -> tuple[bytes, int]:
+    for start, chunk in _chunks(file, position):
         rest = chunk.lstrip(_WHITESPACE)
         if rest:
-            return rest[:1], position + len(chunk) - len(rest)
-        position += len(chunk)
+            return rest[:1], start + len(chunk) - len(rest)
+        position = start + len(chunk)
     return b"", position
 
 
@@ -117,11 +120,8 @@ def _scan_array(file: BinaryIO, begin: int, path: str) -> np.ndarray:
     if not closed:
         raise _unclosed(file, places, path)
     ranges = np.stack([places[:-1] + 1, places[1:]], axis=1)
-    if len(ranges) == 1:
-        file.seek(ranges[0, 0])
-        if not file.read(min(CHUNK_BYTES, ranges[0, 1] - ranges[0, 0])).strip(_WHITESPACE):
-            return ranges[:0]
-    return ranges
+    is_empty = len(ranges) == 1 and _first_byte_from(file, int(ranges[0, 0]))[1] == ranges[0, 1]
+    return ranges[:0] if is_empty else ranges
 
 
 def _count_backslashes(data: np.ndarray, places: np.ndarray, num_before: int) -> np.ndarray:
