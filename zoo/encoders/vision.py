@@ -1,0 +1,118 @@
+"""The vision encoder: a transformers vision tower, with the layers that a method looks at."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from zoo.data.transforms import ImageTransform
+from zoo.encoders.config import EncoderConfig
+from zoo.encoders.families import family_of, image_transform, side
+from zoo.errors import ZooError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Features:
+    """What an encoder gives for a number of media.
+
+    ``tokens`` (media, num_tokens, dim): the selected layers, patches row by row, the class token first where kept.
+    ``grid``: (rows, columns) of the patches. ``class_token`` (media, dim): of the selected layers, whether or not it is
+    kept among the tokens, None where the family has none. ``pooled`` (media, width): transformers' ``pooler_output``.
+    """
+
+    tokens: torch.Tensor
+    grid: tuple[int, int]
+    class_token: torch.Tensor | None = None
+    pooled: torch.Tensor | None = None
+
+
+class VisionEncoder(nn.Module):
+    """``model`` is transformers' own class, its parameters named as transformers names them.
+
+    Whether gradients flow is the caller's decision (``requires_grad_``, ``torch.no_grad``).
+
+    Raises:
+        ZooError: when the layers, the class token or the image size do not exist in this model.
+    """
+
+    def __init__(self, model: PreTrainedModel, config: EncoderConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.family = family_of(model.config.model_type, where="encoder")
+        self.layers = tuple(config.layers) or (config.layer,)
+        self.transform: ImageTransform = image_transform(config, model.config)
+        num_blocks = model.config.num_hidden_layers
+        for layer in self.layers:
+            if not -num_blocks - 1 <= layer <= num_blocks:
+                raise ZooError(
+                    f"encoder.layer {layer} does not exist in {num_blocks} blocks; give 0 (before the first) to "
+                    f"{num_blocks}, or -1 (the last) to {-num_blocks - 1}"
+                )
+        if config.class_token and not self.family.has_class_token:
+            raise ZooError(f"encoder.class_token: {model.config.model_type} has no class token; set it to false")
+        if self.image_size < self.patch_size:
+            raise ZooError(f"encoder.image_size {self.image_size} is below the patch size {self.patch_size}; raise it")
+
+    @property
+    def image_size(self) -> int:
+        """Side of the input in pixels."""
+        return self.transform.size
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return side(self.model.config.patch_size, where="encoder patch_size")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches; pixels beyond the last whole patch are not seen."""
+        patches = self.image_size // self.patch_size
+        return patches, patches
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one image or frame."""
+        rows, columns = self.grid
+        return rows * columns + int(self.config.class_token)
+
+    @property
+    def dim(self) -> int:
+        """Features of one token: the tower's width times the number of selected layers."""
+        return self.model.config.hidden_size * len(self.layers)
+
+    def forward(self, pixels: torch.Tensor) -> Features:
+        """Encode images or frames.
+
+        Args:
+            pixels: (media, 3, image_size, image_size), preprocessed by ``transform``; any floating type.
+
+        Raises:
+            ZooError: for another shape.
+        """
+        expected = (3, self.image_size, self.image_size)
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != expected:
+            raise ZooError(f"encoder: pixels have shape {tuple(pixels.shape)}, expected (media, *{expected})")
+        if not len(pixels):
+            # transformers' attention cannot reshape an empty batch, which text-only batches give.
+            rows, columns = self.grid
+            shape = (0, int(self.family.has_class_token) + rows * columns, self.dim)
+            return self._features(pixels.new_zeros(shape, dtype=self.model.dtype), pooled=None)
+        native = side(self.model.config.image_size, where="encoder image_size")
+        options = {"interpolate_pos_encoding": True} if self.family.position_argument and native != expected[1] else {}
+        output = self.model(pixel_values=pixels, output_hidden_states=True, **options)
+        states = [output.hidden_states[layer] for layer in self.layers]
+        if self.config.post_norm:
+            norm = getattr(self.model, self.family.final_norm)
+            states = [norm(state) for state in states]
+        tokens = states[0] if len(states) == 1 else torch.cat(states, dim=-1)
+        return self._features(tokens, pooled=output.pooler_output)
+
+    def _features(self, tokens: torch.Tensor, *, pooled: torch.Tensor | None) -> Features:
+        """tokens (media, class token + patches, dim), the class token being there where the family has one."""
+        class_token = None
+        if self.family.has_class_token:
+            class_token = tokens[:, 0]
+            tokens = tokens if self.config.class_token else tokens[:, 1:]
+        return Features(tokens=tokens, grid=self.grid, class_token=class_token, pooled=pooled)
