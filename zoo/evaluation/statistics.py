@@ -84,20 +84,17 @@ def estimate(values: np.ndarray, clusters: Sequence[Hashable]) -> Interval:
     return Interval(mean=mean, low=low, high=high, covers=covers)
 
 
-def paired_difference(
-    values: np.ndarray, baseline: np.ndarray, clusters: Sequence[Hashable], *, same_seeds: bool = True
-) -> Difference:
+def paired_difference(values: np.ndarray, baseline: np.ndarray, clusters: Sequence[Hashable]) -> Difference:
     """Mean of ``values - baseline``, both (seeds, items) over the same items, with interval and p-value.
 
-    ``same_seeds``: row s of both comes from the same seed, and the seeds are compared pair by pair. Otherwise each side
-    brings the variance of its own seeds. Where every cluster differs alike, the p-value is that of a sign test.
+    Items are paired. Seeds are not: two methods that share a seed share little of what it decides, and pairing three
+    seeds would halve the degrees of freedom. Where every cluster differs alike, the p-value is that of a sign test.
     """
     values, index = _checked(values, clusters)
     baseline, _ = _checked(baseline, clusters)
-    paired = same_seeds and len(values) == len(baseline)
     per_item = values.mean(axis=0) - baseline.mean(axis=0)
     mean = float(per_item.mean())
-    by_seed = _seed_components([values - baseline] if paired else [values, baseline])
+    by_seed = _seed_components([values, baseline])
     error, freedom = _error_of_mean([_item_component(per_item, index), *by_seed])
     num_clusters = int(index.max()) + 1
     low, high = _bounds(mean, error, freedom, num_clusters=num_clusters, least=-1.0)

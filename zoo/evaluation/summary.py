@@ -162,12 +162,7 @@ def _summarise_task(
             [[runs[task, method, seed][item]["score"] for item in ids] for seed in seeds[method]]
         )
     challengers = methods[1:]
-    differences = {
-        method: paired_difference(
-            scores[method], scores[methods[0]], clusters, same_seeds=seeds[method] == seeds[methods[0]]
-        )
-        for method in challengers
-    }
+    differences = {method: paired_difference(scores[method], scores[methods[0]], clusters) for method in challengers}
     corrected = dict(zip(challengers, holm([differences[method].p for method in challengers]), strict=True))
     results = {}
     for method in methods:

@@ -14,10 +14,14 @@ NO_DIFFERENCE = "no difference shown"
 COST_LABELS = {
     "visual_tokens": "visual tokens per image",
     "trainable_parameters": "trainable parameters",
+    "total_parameters": "total parameters",
     "training_tokens": "training tokens",
+    "supervised_tokens": "supervised tokens",
+    "samples": "training samples",
     "seconds": "training time",
     "peak_memory_bytes": "peak memory",
 }
+PRINTED_COSTS = ("visual_tokens", "trainable_parameters", "training_tokens", "seconds", "peak_memory_bytes")
 
 
 def format_interval(interval: Interval) -> str:
@@ -84,8 +88,10 @@ def _panel(comparison: Comparison, methods: tuple[str, ...], label_width: int) -
         size = f"  {results[0].num_items} items, {results[0].num_clusters} groups"
         lines.append(line(size, [format_difference(result) for result in results]))
     lines.append(rule)
-    for name, label in COST_LABELS.items():
-        lines.append(line(label, [format_cost(name, comparison.costs.get(method, {})) for method in methods]))
+    for name in PRINTED_COSTS:
+        lines.append(
+            line(COST_LABELS[name], [format_cost(name, comparison.costs.get(method, {})) for method in methods])
+        )
     return lines
 
 
@@ -103,9 +109,9 @@ def render_markdown(comparison: Comparison) -> str:
         results = [comparison.results[method, task] for method in comparison.methods]
         cells = [f"{format_interval(result.interval)}<br>{format_difference(result)}" for result in results]
         lines.append(_markdown_row([task, str(results[0].num_items), format_chance(results[0].chance), *cells]))
-    for name, label in COST_LABELS.items():
+    for name in PRINTED_COSTS:
         cells = [format_cost(name, comparison.costs.get(method, {})) for method in comparison.methods]
-        lines.append(_markdown_row([label, "", "", *cells]))
+        lines.append(_markdown_row([COST_LABELS[name], "", "", *cells]))
     return "\n".join([*lines, "", *(f"- {note}" for note in comparison.notes)]) + "\n"
 
 

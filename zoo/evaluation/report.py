@@ -1,0 +1,162 @@
+"""The report of a comparison: one HTML file without scripts or network access."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from zoo.evaluation.charts import Curves, loss_chart, marker, stages_of, style_of, task_chart
+from zoo.evaluation.entries import iterate_entries
+from zoo.evaluation.summary import Comparison
+from zoo.evaluation.table import COST_LABELS, format_chance, format_cost, format_difference, format_interval
+
+MAX_IMAGE_SIDE = 384
+MAX_FRAMES = 8
+
+
+def read_predictions(directory: str | Path) -> list[dict[str, Any]]:
+    """The lines of predictions/METHOD/seed-N/TASK.jsonl below a comparison's directory, in the order of their paths."""
+    paths = sorted(Path(directory, "predictions").glob("*/seed-*/*.jsonl"))
+    return [row for path in paths for _, row in iterate_entries(path, None)]
+
+
+def read_curves(directory: str | Path) -> dict[str, dict[int, list[dict[str, Any]]]]:
+    """The lines of runs/METHOD/seed-N/metrics.jsonl below a comparison's directory, by method and seed."""
+    curves: dict[str, dict[int, list[dict[str, Any]]]] = {}
+    for path in sorted(Path(directory, "runs").glob("*/seed-*/metrics.jsonl")):
+        seed = int(path.parent.name.removeprefix("seed-"))
+        curves.setdefault(path.parent.parent.name, {})[seed] = [row for _, row in iterate_entries(path, None)]
+    return curves
+
+
+def write_report(
+    path: str | Path,
+    comparison: Comparison,
+    *,
+    curves: Curves,
+    examples: Sequence[Mapping[str, Any]],
+    config_diff: str,
+    provenance: Mapping[str, str],
+    title: str | None = None,
+) -> None:
+    """Write the report to ``path`` (UTF-8, self-contained, images inline).
+
+    Args:
+        curves: rows with stage, step and loss, by method and seed.
+        examples: dicts with task, question, references, image (a PIL image, or a list: the frames of a video), answers
+            (method -> (text, whether right)) and optionally boxes ("reference" or a method -> x0, y0, x1, y1 in pixels
+            of the image, drawn on it).
+        config_diff: the diff of the resolved configs as text; empty where there is none.
+        provenance: what and when: command, versions, date, commit.
+    """
+    title = title or f"{', '.join(comparison.methods)}: comparison"
+    legend = _legend(comparison)
+    charts = [loss_chart(curves, stage, comparison.methods) for stage in stages_of(curves)]
+    page = Template(files("zoo.evaluation").joinpath("report.html").read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        summary=escape(
+            f"{len(comparison.methods)} methods on {len(comparison.tasks)} tasks; "
+            f"baseline of the differences: {comparison.baseline}."
+        ),
+        legend=legend.replace("</ul>", _CHANCE_KEY + "</ul>"),
+        loss_legend=legend,
+        task_chart=task_chart(comparison),
+        table=_score_table(comparison),
+        notes="".join(f"<li>{escape(note)}</li>" for note in comparison.notes),
+        costs=_cost_table(comparison),
+        loss_charts="".join(charts) or "<p>No training was recorded.</p>",
+        examples="".join(_example(example, comparison.methods) for example in examples) or "<p>No examples.</p>",
+        config_diff=escape(config_diff.strip() or "Nothing."),
+        provenance="".join(f"<dt>{escape(key)}</dt><dd>{escape(str(value))}</dd>" for key, value in provenance.items()),
+    )
+    Path(path).write_text(page, encoding="utf-8")
+
+
+_CHANCE_KEY = (
+    '<li><svg viewBox="0 0 30 14" aria-hidden="true"><line class="chance" x1="15" x2="15" y1="0" y2="14"/></svg>'
+    "chance</li>"
+)
+
+
+def _legend(comparison: Comparison) -> str:
+    entries = []
+    for place, method in enumerate(comparison.methods):
+        style = style_of(method, comparison.methods)
+        key = f'<path class="{style} stroke" d="M1 7H29"/>{marker(place, 15, 7, style)}'
+        entries.append(f'<li><svg viewBox="0 0 30 14" aria-hidden="true">{key}</svg>{escape(method)}</li>')
+    return f'<ul class="legend">{"".join(entries)}</ul>'
+
+
+def _head(first: Sequence[str], methods: Sequence[str]) -> str:
+    return (
+        "<thead><tr>" + "".join(f'<th scope="col">{escape(text)}</th>' for text in [*first, *methods]) + "</tr></thead>"
+    )
+
+
+def _score_table(comparison: Comparison) -> str:
+    rows = []
+    for task in comparison.tasks:
+        results = [comparison.results[method, task] for method in comparison.methods]
+        size = f"{results[0].num_items} items, {results[0].num_clusters} groups; {results[0].metric}"
+        cells = [
+            f'<th scope="row">{escape(task)}<small>{escape(size)}</small></th>',
+            f"<td>{format_chance(results[0].chance)}</td>",
+        ]
+        for result in results:
+            style = result.verdict if result.verdict in ("better", "worse") else "faint"
+            difference = f'<small class="{style}">{escape(format_difference(result))}</small>'
+            cells.append(f"<td>{format_interval(result.interval)}{difference}</td>")
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    return f"<table>{_head(['task', 'chance'], comparison.methods)}<tbody>{''.join(rows)}</tbody></table>"
+
+
+def _cost_table(comparison: Comparison) -> str:
+    rows = []
+    for name, label in COST_LABELS.items():
+        if any(name in costs for costs in comparison.costs.values()):
+            cells = [f"<td>{format_cost(name, comparison.costs.get(method, {}))}</td>" for method in comparison.methods]
+            rows.append(f'<tr><th scope="row">{escape(label)}</th>{"".join(cells)}</tr>')
+    if not rows:
+        return "<p>No costs were recorded.</p>"
+    return f"<table>{_head(['per run'], comparison.methods)}<tbody>{''.join(rows)}</tbody></table>"
+
+
+def _example(example: Mapping[str, Any], methods: Sequence[str]) -> str:
+    images = example["image"] if isinstance(example["image"], list | tuple) else [example["image"]]
+    kept = np.unique(np.linspace(0, len(images) - 1, min(MAX_FRAMES, len(images)), dtype=int)) if images else []
+    described = escape(f"Image of the question: {example['question']}")
+    frames = "".join(_picture(images[at], described, example.get("boxes", {}), methods) for at in kept)
+    answers = []
+    for method, (text, correct) in example["answers"].items():
+        mark = '<span class="right">✓ right</span>' if correct else '<span class="wrong">✗ wrong</span>'
+        answers.append(f"<li>{mark} <b>{escape(method)}</b>: {escape(str(text)) or '<i>(empty)</i>'}</li>")
+    accepted = " / ".join(map(str, example["references"]))
+    return (
+        f'<article class="example"><small>{escape(example["task"])}</small><div class="frames">{frames}</div>'
+        f"<p><b>{escape(example['question'])}</b></p><p>Accepted: {escape(accepted)}</p>"
+        f"<ul>{''.join(answers)}</ul></article>"
+    )
+
+
+def _picture(image: Image.Image, described: str, boxes: Mapping[str, Sequence[float]], methods: Sequence[str]) -> str:
+    width, height = image.size
+    small = image.convert("RGB")
+    small.thumbnail((MAX_IMAGE_SIDE, MAX_IMAGE_SIDE))
+    stream = io.BytesIO()
+    small.save(stream, format="PNG", optimize=True)
+    data = base64.b64encode(stream.getvalue()).decode("ascii")
+    parts = [f'<image href="data:image/png;base64,{data}" width="{width}" height="{height}"/>']
+    for owner, (x0, y0, x1, y1) in boxes.items():
+        style = f"{style_of(owner, methods)} stroke" if owner in methods else "reference"
+        place = f'x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}"'
+        # A dark line below keeps any colour visible on any image.
+        parts.append(f'<rect class="under box" {place}/>')
+        parts.append(f'<rect class="{style} box" {place}><title>{escape(owner)}</title></rect>')
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{described}">{"".join(parts)}</svg>'
