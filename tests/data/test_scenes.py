@@ -3,6 +3,7 @@ import pickle
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -94,7 +95,6 @@ def test_splits_share_no_image_and_only_test_holds_unseen_pairs():
             assert split == "test" or not sample.info["unseen"]
         for task in TASKS:
             marked = [item.sample.info["unseen"] for item in items(split, task, 48)]
-            assert sum(marked) == (12 if split == "test" and len(candidates(task)) < 5 else sum(marked))
             assert any(marked) == (split == "test")
     assert not images["train"] & images["validation"] and not images["train"] & images["test"]
     assert not images["validation"] & images["test"]
@@ -127,7 +127,7 @@ def blind_accuracy(train, test):
 
 
 def asked(split, task, number):
-    """(question, answer) pairs. Where the answer is one of two phrases it becomes first or second, as the text has it."""
+    """(question, answer) pairs. Where the answer is one of the question's two phrases it becomes first or second."""
     pairs = []
     for item in items(split, task, number, seed=3):
         answer = item.references[0]
@@ -139,15 +139,15 @@ def asked(split, task, number):
 
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "region_locate"])
 def test_blind_predictor_stays_near_chance(task):
-    train = asked("train", task, 1500)
-    assert blind_accuracy(train, asked("validation", task, 900)) < chance(task) + 0.05
-    assert blind_accuracy(train, asked("test", task, 600)) < chance(task) + 0.05
+    train = asked("train", task, 1000)
+    assert blind_accuracy(train, asked("validation", task, 600)) < chance(task) + 0.05
+    assert blind_accuracy(train, asked("test", task, 400)) < chance(task) + 0.05
 
 
 def test_blind_predictor_fitted_on_conversations_stays_near_chance():
     turns = {"train": defaultdict(list), "validation": defaultdict(list)}
     for split, by_task in turns.items():
-        for kind, number in (("instruct", 2500), ("region", 800), ("video", 1500)):
+        for kind, number in (("instruct", 2400), ("region", 700), ("video", 1200)):
             for sample in SceneSource(split, kind, number):
                 texts = [PLACEHOLDER_PATTERN.sub("", message.content).strip() for message in sample.messages]
                 for task, question, answer in zip(sample.info["tasks"], texts[::2], texts[1::2]):
@@ -157,8 +157,7 @@ def test_blind_predictor_fitted_on_conversations_stays_near_chance():
                         by_task[task].append((question, answer))
     for task, train in turns["train"].items():
         held_out = turns["validation"][task]
-        noise = 2 * math.sqrt(chance(task) * (1 - chance(task)) / len(held_out))
-        assert blind_accuracy(train, held_out) < chance(task) + 0.05 + max(0, noise - 0.05), task
+        assert blind_accuracy(train, held_out) < chance(task) + 0.05, task
 
 
 def test_a_turn_never_asks_about_what_an_earlier_turn_named():
@@ -238,7 +237,7 @@ def test_videos_hold_their_events():
             assert all(0 <= column < 3 and 0 <= row < 3 for column, row in cell)
         assert len(set().union(*cells)) == sum(map(len, cells))
         moving = sorted((motion.begin, motion.end) for motion in scene.motions if motion.direction)
-        assert all(end <= begin + 1e-9 for (_, end), (begin, _) in zip(moving, moving[1:]))
+        assert all(end <= begin + 1e-9 for (_, end), (begin, _) in pairwise(moving))
 
 
 def test_every_text_keeps_to_the_vocabulary():

@@ -5,6 +5,7 @@ a minute.
 """
 
 import re
+from operator import attrgetter
 
 from zoo.data.scenes.draw import Draw
 from zoo.data.scenes.world import CHANNELS, COLOURS, PLACES, SHAPES, Motion, Scene, Thing
@@ -116,15 +117,19 @@ def join(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-REFERENCES = (
-    ("shape",),
-    ("colour", "shape"),
-    ("size", "shape"),
-    ("texture", "shape"),
-    ("colour",),
-    ("size",),
-    ("texture",),
-)
+# Sets of attributes that may single out an object, with the getter of their values.
+REFERENCES = {
+    channels: attrgetter(*channels)
+    for channels in (
+        ("shape",),
+        ("colour", "shape"),
+        ("size", "shape"),
+        ("texture", "shape"),
+        ("colour",),
+        ("size",),
+        ("texture",),
+    )
+}
 
 
 def references(scene: Scene, index: int, without: str = "", places: bool = True) -> list[tuple[str, frozenset[str]]]:
@@ -134,13 +139,13 @@ def references(scene: Scene, index: int, without: str = "", places: bool = True)
     """
     thing = scene.things[index]
     found = []
-    for channels in REFERENCES:
+    for channels, values_of in REFERENCES.items():
         if without in channels:
             continue
-        values = {channel: getattr(thing, channel) for channel in channels}
-        matching = sum(all(getattr(other, key) == value for key, value in values.items()) for other in scene.things)
-        if matching == 1:
-            found.append((f"the {noun_phrase(**values)}", frozenset(values.values())))
+        values = values_of(thing)
+        if sum(1 for other in scene.things if values_of(other) == values) == 1:
+            attributes = (values,) if len(channels) == 1 else values
+            found.append((f"the {noun_phrase(**dict(zip(channels, attributes)))}", frozenset(attributes)))
     if places:
         found.append((f"the object {at(thing.place)}", frozenset()))
     if len(scene.things) == 1:

@@ -2,8 +2,9 @@
 ShapeWorld (arXiv 1704.04517). A scene is a small immutable record; images, labels, texts and questions are read off it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from zoo.data.scenes.draw import Draw
 from zoo.errors import ZooError, nearest
@@ -147,19 +148,26 @@ def split_number(split: str) -> int:
     return SPLITS.index(split)
 
 
+@lru_cache(maxsize=64)
+def allowed_pairs(
+    colours: tuple[str, ...], shapes: tuple[str, ...], unseen: bool
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Each colour that any of the shapes may have, with those shapes."""
+    fitting = (
+        (colour, tuple(shape for shape in shapes if ((colour, shape) in UNSEEN_PAIRS) == unseen)) for colour in colours
+    )
+    return tuple(entry for entry in fitting if entry[1])
+
+
 def draw_pair(
-    draw: Draw, colours: Iterable[str] = COLOURS, shapes: Iterable[str] = SHAPES, *, unseen: bool = False
+    draw: Draw, colours: tuple[str, ...] = COLOURS, shapes: tuple[str, ...] = SHAPES, *, unseen: bool = False
 ) -> tuple[str, str] | None:
     """A (colour, shape): the colour uniform, then the shape uniform among those allowed; None if there is none."""
-    allowed: dict[str, list[str]] = {}
-    for colour in colours:
-        fitting = [shape for shape in shapes if ((colour, shape) in UNSEEN_PAIRS) == unseen]
-        if fitting:
-            allowed[colour] = fitting
+    allowed = allowed_pairs(colours, shapes, unseen)
     if not allowed:
         return None
-    colour = draw.choice(list(allowed))
-    return colour, draw.choice(allowed[colour])
+    colour, fitting = draw.choice(allowed)
+    return colour, draw.choice(fitting)
 
 
 def draw_scene(draw: Draw, name: str, *, unseen: bool = False, plan: Plan | None = None) -> Scene:
