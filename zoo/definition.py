@@ -27,7 +27,6 @@ class Method:
     fusion: FusionConfig = field(default_factory=Splice)
     language_model: LanguageModelConfig
     template: str
-    inference_template: str | None = None
     box_codec: str = "numerals"
     added_tokens: tuple[str, ...] = ()
     lora: LoraConfig = field(default_factory=LoraConfig)

@@ -22,8 +22,8 @@ Role = Literal["system", "user", "assistant"]
 class Medium:
     """An image or a video, not yet decoded.
 
-    ``source`` is a path, a ``PIL.Image.Image``, an array or tensor (height, width, 3) of uint8, a list of those (the
-    frames of a video), or a function without arguments that returns one of them. ``name`` identifies the medium in
+    ``source`` is a path, the bytes of an image file, a ``PIL.Image.Image``, an array or tensor (height, width, 3) of
+    uint8, a list of those (the frames of a video), or a function without arguments that returns one of them. ``name`` identifies the medium in
     messages and in caches; it defaults to the path where there is one.
     """
 

@@ -54,11 +54,19 @@ def schedule(stage: Stage, total: int) -> Callable[[int], float]:
 class Trainer:
     """Runs the stages of one config in ``out``. ``resume`` goes on from the newest checkpoint there, if any."""
 
-    def __init__(self, config: RunConfig, out: Path, *, resume: bool = False, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        out: Path,
+        *,
+        resume: bool = False,
+        quiet: bool = False,
+        on_step: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
         precision = config.training.precision
         if precision not in ("no", "bf16", "fp16"):
             raise ZooError(f"training.precision is {precision!r}; use no, bf16 or fp16")
-        self.config, self.out, self.quiet = config, out, quiet
+        self.config, self.out, self.quiet, self.on_step = config, out, quiet, on_step
         # A trained encoder read at its penultimate layer has a last block without gradient.
         trains_encoder = any(stage.train.get("encoder", "frozen") != "frozen" for stage in config.method.stages)
         handler = DistributedDataParallelKwargs(find_unused_parameters=trains_encoder)
@@ -194,6 +202,8 @@ class Trainer:
                 row["seconds"] = round(self.totals["seconds"], 3)
                 bar.set_postfix(loss=f"{row['loss']:.3f}", tokens_per_s=f"{row['tokens_per_second']:.0f}", refresh=False)
                 bar.update()
+                if self.on_step:
+                    self.on_step(row)
                 if self.is_main and (step + 1) % config.training.log_every == 0:
                     self._log(row, writer)
                 finished = step + 1 == total
@@ -289,10 +299,18 @@ def enable_gradient_checkpointing(model: VLM) -> None:
             network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
-def train(config: RunConfig, out: "Path | str", *, resume: bool = False, quiet: bool = False) -> VLM:
+def train(
+    config: RunConfig,
+    out: "Path | str",
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    on_step: Callable[[dict[str, Any]], None] | None = None,
+) -> VLM:
     """Train all stages of a resolved run config in folder ``out``; see ``zoo.run.resolve_run``.
 
     Writes config.yaml, metrics.jsonl, tensorboard/, checkpoints/ and, at the end, model/ (what ``zoo.load`` reads).
+    ``on_step`` is called with the row of metrics of every step.
 
     Raises:
         ZooError: ``out`` holds a run and ``resume`` is False, a non-finite loss, a step without supervised tokens.
@@ -303,4 +321,4 @@ def train(config: RunConfig, out: "Path | str", *, resume: bool = False, quiet: 
         from zoo.loading import load
 
         return load(out)
-    return Trainer(config, out, resume=resume, quiet=quiet).run()
+    return Trainer(config, out, resume=resume, quiet=quiet, on_step=on_step).run()

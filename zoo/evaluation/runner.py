@@ -1,0 +1,183 @@
+"""Answer evaluation items with a model, score them, and keep every prediction on disk so that a run can go on."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from zoo.data.batch import Example, Preprocessor, pad
+from zoo.data.encode import stop_ids, stop_strings
+from zoo.data.sample import Message
+from zoo.data.templates import Template, get_template, render_text
+from zoo.errors import ZooError
+from zoo.evaluation.items import Item
+from zoo.evaluation.metrics import metric_version, score
+from zoo.model import VLM
+
+NORMALISATIONS = ("sum", "mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How answers are found. Stored with every prediction.
+
+    ``mode`` greedy generates; likelihood ranks an item's candidates by the log-probability of their tokens (end of turn
+    included), summed or averaged over tokens as ``normalisation`` says.
+    """
+
+    mode: str = "greedy"
+    max_new_tokens: int = 16
+    normalisation: str = "sum"
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("greedy", "likelihood"):
+            raise ZooError(f"unknown decoding {self.mode!r}; use greedy or likelihood")
+        if self.normalisation not in NORMALISATIONS:
+            raise ZooError(f"unknown normalisation {self.normalisation!r}; use sum or mean")
+
+    def describe(self) -> str:
+        if self.mode == "likelihood":
+            return f"likelihood, {self.normalisation} over tokens"
+        return f"greedy, at most {self.max_new_tokens} new tokens"
+
+
+@torch.no_grad()
+def generate_answers(
+    model: VLM, examples: Sequence[Example], template: Template, *, max_new_tokens: int, **options: Any
+) -> list[str]:
+    """Greedy answers to a batch of generation prompts, special tokens and end of turn removed."""
+    tokenizer = model.language_model.tokenizer
+    strings = stop_strings(template, tokenizer)
+    if strings:
+        options |= {"stop_strings": list(strings), "tokenizer": tokenizer}
+    batch = pad(examples, pad_id=tokenizer.pad_token_id, side="left").to(model.device)
+    answers = []
+    for ids in model.generate(batch, max_new_tokens=max_new_tokens, stop_ids=stop_ids(template, tokenizer), **options):
+        text = tokenizer.decode(ids, skip_special_tokens=True)
+        for string in strings:
+            text = text.split(string, 1)[0]
+        answers.append(text.strip())
+    return answers
+
+
+@torch.no_grad()
+def score_answers(model: VLM, examples: Sequence[Example], *, normalisation: str = "sum") -> list[float]:
+    """Log-probability of the supervised tokens of each example: their sum, or their mean."""
+    batch = pad(examples, pad_id=model.language_model.tokenizer.pad_token_id).to(model.device)
+    padded = pad_sequence(model.score(batch), batch_first=True)
+    totals = padded.sum(1)
+    if normalisation == "mean":
+        totals = totals / torch.tensor([example.num_supervised for example in examples], device=totals.device)
+    return totals.tolist()
+
+
+class Evaluator:
+    """Evaluates one model under one decoding. ``label`` holds what every row repeats: method and seed."""
+
+    def __init__(self, model: VLM, *, decoding: Decoding, batch: int = 64, label: dict[str, Any] | None = None) -> None:
+        self.model, self.decoding, self.batch = model, decoding, batch
+        self.label = label or {"method": model.method.name, "seed": 0}
+        self.template = get_template(model.method.template)
+        self.preprocessor: Preprocessor = model.preprocessor()
+
+    def evaluate(
+        self, items: Sequence[Item], out: Path | None = None, *, on_item: Callable[[int], None] | None = None
+    ) -> list[dict[str, Any]]:
+        """Rows of predictions in the order of the items. With ``out``, rows already there are kept, not computed again.
+
+        Raises:
+            ZooError: ``out`` holds predictions of another decoding or metric version, or unreadable media.
+        """
+        done = self._read(out) if out else {}
+        rest = [item for item in items if item.sample.id not in done]
+        if on_item:
+            on_item(len(items) - len(rest))
+        for start in range(0, len(rest), self.batch):
+            chunk = rest[start : start + self.batch]
+            rows = self._greedy(chunk) if self.decoding.mode == "greedy" else self._likelihood(chunk)
+            done |= {row["id"]: row for row in rows}
+            if out:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                with out.open("a") as file:
+                    file.writelines(json.dumps(row) + "\n" for row in rows)
+            if on_item:
+                on_item(len(chunk))
+        return [done[item.sample.id] for item in items]
+
+    def _read(self, out: Path) -> dict[str, dict[str, Any]]:
+        if not out.exists():
+            return {}
+        lines = out.read_text().splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):  # the run was killed while writing this line
+            lines = lines[:-1]
+            out.write_text("".join(lines))
+        rows = [json.loads(line) for line in lines]
+        for row in rows:
+            for key, expected in (
+                ("decoding", self.decoding.describe()),
+                ("metric_version", metric_version(row["metric"])),
+                *self.label.items(),
+            ):
+                if row[key] != expected:
+                    raise ZooError(f"{out} holds predictions with {key} {row[key]!r}, now it is {expected!r}; choose another --out")
+        return {row["id"]: row for row in rows}
+
+    def _greedy(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        examples = [self.preprocessor(item.sample, self.template, generation=True) for item in items]
+        # Rows of similar length pad little; greedy answers do not depend on their neighbours.
+        order = sorted(range(len(items)), key=lambda i: len(examples[i]))
+        answers = generate_answers(
+            self.model, [examples[i] for i in order], self.template, max_new_tokens=self.decoding.max_new_tokens
+        )
+        rows: list[dict[str, Any]] = [{}] * len(items)
+        for i, answer in zip(order, answers):
+            rows[i] = self._row(items[i], examples[i], answer)
+        return rows
+
+    def _likelihood(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        rows = []
+        for item in items:
+            if not item.candidates:
+                raise ZooError(f"item {item.sample.id!r} has no candidates to rank; use greedy decoding for this task")
+            examples = []
+            for candidate in item.candidates:
+                answer = Message(role="assistant", content=candidate)
+                sample = replace(item.sample, messages=(*item.sample.messages, answer))
+                examples.append(self.preprocessor(sample, self.template))
+            scores = score_answers(self.model, examples, normalisation=self.decoding.normalisation)
+            best = max(range(len(scores)), key=scores.__getitem__)
+            row = self._row(item, examples[best], item.candidates[best])
+            rows.append(row | {"candidate_scores": dict(zip(item.candidates, scores))})
+        return rows
+
+    def _row(self, item: Item, example: Example, prediction: str) -> dict[str, Any]:
+        parse_box = None
+        if item.metric == "box_iou":
+            geometry = example.geometries[item.boxes[0].medium if item.boxes else 0]
+            codec = self.preprocessor.box_codec
+
+            def parse_box(text: str) -> Any:
+                return codec.decode(text, geometry)
+
+        result = score(item, prediction, parse_box=parse_box)
+        prompt = render_text(self.template.render(item.sample.messages, generation=True, sample_id=item.sample.id))
+        return {
+            "id": item.sample.id,
+            "group": item.sample.group or item.sample.id,
+            "task": item.task,
+            "question": item.sample.messages[-1].content,
+            "prompt": prompt,
+            "prediction": prediction,
+            "parsed": result.parsed,
+            "score": result.value,
+            "references": list(item.references),
+            "metric": item.metric,
+            "metric_version": metric_version(item.metric),
+            "decoding": self.decoding.describe(),
+            "unseen": bool(item.sample.info.get("unseen", False)),
+            **self.label,
+        }
