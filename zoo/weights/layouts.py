@@ -1,0 +1,128 @@
+"""Layouts: how a family of released checkpoints names its weights, and how its config becomes a method.
+
+The canonical names are those of the state dict of ``zoo.model.VLM``: ``encoder.model.*``, ``connector.*``,
+``language_model.model.*``. A layout renames prefixes only, so conversion keeps every value bit for bit.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from zoo.definition import Method
+from zoo.errors import ZooError, nearest
+
+Direction = Literal["to_canonical", "from_canonical"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Keys that start with ``source`` start with ``target`` instead.
+
+    ``beside``: the rule only holds where some key starts with this (one linear layer and the first of several are named
+    differently in some checkpoints).
+    """
+
+    source: str
+    target: str
+    beside: str = ""
+
+
+def _nothing(config: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One way of naming weights. Of the rules of a direction, the first that fits a key counts.
+
+    Args:
+        name: as in registry.yaml.
+        matches: (config.json, keys of the weights) -> whether this is the checkpoint's layout. Looks at nothing else.
+        method_from_config: (config.json, folder of the checkpoint) -> the method with the checkpoint's architecture.
+        to_canonical: accepts every spelling that is in circulation.
+        from_canonical: writes one of them.
+        constants: suffixes of keys that hold what the classes compute by themselves; left out.
+        zero_keys: config.json -> canonical keys that the checkpoint leaves out because they are zero.
+    """
+
+    name: str
+    matches: Callable[[Mapping[str, Any], Collection[str]], bool]
+    method_from_config: Callable[[Mapping[str, Any], Path], Method]
+    to_canonical: tuple[Rule, ...]
+    from_canonical: tuple[Rule, ...]
+    constants: tuple[str, ...] = ()
+    zero_keys: Callable[[Mapping[str, Any]], Collection[str]] = _nothing
+
+    def rename(self, keys: Iterable[str], direction: Direction) -> dict[str, str]:
+        """Old key -> new key, constants left out.
+
+        Raises:
+            ZooError: a key that no rule fits, or two keys that become one.
+        """
+        keys = list(keys)
+        rules = [
+            rule
+            for rule in getattr(self, direction)
+            if not rule.beside or any(key.startswith(rule.beside) for key in keys)
+        ]
+        renamed: dict[str, str] = {}
+        old_keys: dict[str, str] = {}
+        for key in keys:
+            if self.constants and key.endswith(self.constants):
+                continue
+            rule = next((rule for rule in rules if key.startswith(rule.source)), None)
+            if rule is None:
+                raise ZooError(f"layout {self.name} has no place for key {key!r}; remove it or use another layout")
+            new = rule.target + key.removeprefix(rule.source)
+            if new in old_keys:
+                raise ZooError(
+                    f"layout {self.name}: {old_keys[new]!r} and {key!r} are two spellings of the same weight; keep one"
+                )
+            renamed[key], old_keys[new] = new, key
+        return renamed
+
+
+_layouts: dict[str, Layout] = {}
+
+
+def register_layout(layout: Layout) -> Layout:
+    """Make a layout known by its name."""
+    assert layout.name not in _layouts, f"two layouts named {layout.name}"
+    _layouts[layout.name] = layout
+    return layout
+
+
+def get_layout(name: str) -> Layout:
+    """A layout by name. Raises ZooError naming the nearest match."""
+    if name not in _layouts:
+        raise ZooError(f"unknown layout {name!r}.{nearest(name, list(_layouts))}")
+    return _layouts[name]
+
+
+def detect(config: Mapping[str, Any], keys: Collection[str], *, where: str = "checkpoint") -> Layout:
+    """The layout of a checkpoint. Raises ZooError, naming ``where``, unless exactly one fits."""
+    found = [layout for layout in _layouts.values() if layout.matches(config, keys)]
+    if len(found) != 1:
+        which = (
+            f"fits {' and '.join(x.name for x in found)}" if found else f"has none of the layouts {', '.join(_layouts)}"
+        )
+        raise ZooError(
+            f"{where} {which} (model_type {config.get('model_type')!r}, first key {min(keys, default='')!r}); "
+            "give a checkpoint of a method that registry.yaml lists weights for"
+        )
+    return found[0]
+
+
+def convert(state_dict: Mapping[str, Tensor], layout: Layout | str, direction: Direction) -> dict[str, Tensor]:
+    """Rename a checkpoint's weights to the canonical names or back. The tensors are the same objects.
+
+    Raises:
+        ZooError: unknown layout or direction, a key without a place, two keys that become one.
+    """
+    layout = get_layout(layout) if isinstance(layout, str) else layout
+    if direction not in ("to_canonical", "from_canonical"):
+        raise ZooError(f"unknown direction {direction!r}.{nearest(direction, ('to_canonical', 'from_canonical'))}")
+    return {new: state_dict[old] for old, new in layout.rename(state_dict, direction).items()}

@@ -1,0 +1,124 @@
+"""Load a released checkpoint: its layout, its own config, every weight exactly once."""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.definition import Method
+from zoo.errors import ZooError
+from zoo.factory import build_model
+from zoo.language import LanguageModelConfig
+from zoo.model import VLM
+from zoo.weights.files import PROJECTOR_FILES, read_json, read_weights
+from zoo.weights.layouts import convert, detect
+
+_EMBEDDING = "language_model.model.model.embed_tokens.weight"
+_HEAD = "language_model.model.lm_head.weight"
+
+
+def load_released(folder: str | Path, *, dtype: torch.dtype = torch.float32, base: str | None = None) -> VLM:
+    """The model of a released checkpoint, in evaluation mode.
+
+    Layout, architecture and hyper-parameters come from the keys and ``config.json`` alone. A vision tower that is not
+    among the weights is loaded from where the config says.
+
+    Args:
+        folder: config.json, weights (safetensors or .bin, in one file or in shards with an index), tokenizer if any.
+        dtype: of the parameters, whatever the files hold.
+        base: id or folder of the language model that a projector-only checkpoint (LLaVA's first stage) belongs to.
+
+    Raises:
+        ZooError: unreadable files, an unknown layout, a missing, extra or wrongly shaped key, a projector without base.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ZooError(f"{folder} is no folder; give the folder of a checkpoint")
+    if not (folder / "config.json").is_file() and any((folder / name).is_file() for name in PROJECTOR_FILES):
+        raise ZooError(f"{folder} holds a projector without config.json; put the one of its training beside it")
+    config = read_json(folder / "config.json")
+    released = read_weights(folder)
+    layout = detect(config, released.keys(), where=str(folder))
+    state = convert(released, layout, "to_canonical")
+    method = layout.method_from_config(config, folder)
+    has_language_model = any(key.startswith("language_model.") and key != _EMBEDDING for key in state)
+    if not has_language_model:
+        if base is None:
+            raise ZooError(
+                f"{folder} holds the projector only; it needs its base {_base_hint(config)}: "
+                "zoo.weights.load_released(folder, base=ID_OR_FOLDER)"
+            )
+        method = dataclasses.replace(method, language_model=LanguageModelConfig(id=base))
+    elif base is not None:
+        raise ZooError(f"{folder} holds a whole language model; leave base={base!r} out")
+    else:
+        method = _untie(method, state)
+    has_encoder = any(key.startswith("encoder.") for key in state)
+    model = build_model(method, pretrained=not has_encoder, dtype=dtype)
+    elsewhere = () if has_language_model else ("language_model.",)
+    if not has_encoder and method.encoder is not None and method.encoder.id:
+        elsewhere += ("encoder.",)
+    spelling = layout.rename(model.state_dict(), "from_canonical")
+    spelling |= {new: old for old, new in layout.rename(released, "to_canonical").items()}
+    _fill(model, state, zero=layout.zero_keys(config), elsewhere=elsewhere, spelling=spelling, where=str(folder))
+    return model.eval()
+
+
+def _base_hint(config: Mapping[str, Any]) -> str:
+    name, width = config.get("_name_or_path"), config.get("hidden_size")
+    return repr(name) if name else f"language model (model_type {config.get('model_type')!r}, hidden_size {width})"
+
+
+def _untie(method: Method, state: Mapping[str, Tensor]) -> Method:
+    """A checkpoint with a head of its own is not tied, whatever its config says (transformers decides the same)."""
+    fields = method.language_model.architecture
+    if not fields.get("tie_word_embeddings") or not {_EMBEDDING, _HEAD} <= state.keys():
+        return method
+    if torch.equal(state[_EMBEDDING], state[_HEAD]):
+        return method
+    language_model = dataclasses.replace(method.language_model, architecture=fields | {"tie_word_embeddings": False})
+    return dataclasses.replace(method, language_model=language_model)
+
+
+@torch.no_grad()
+def _fill(
+    model: VLM,
+    state: Mapping[str, Tensor],
+    *,
+    zero: Collection[str],
+    elsewhere: tuple[str, ...],
+    spelling: Mapping[str, str],
+    where: str,
+) -> None:
+    """Copy every weight. Keys below ``elsewhere`` may be missing, those of ``zero`` are zero, no other.
+
+    ``spelling`` has the names of the files, for messages.
+    """
+    targets = model.state_dict(keep_vars=True)
+    # Tied weights are one tensor under two names; a file holds one of them or both.
+    given = {id(targets[key]) for key in state if key in targets}
+    missing = [
+        key
+        for key, tensor in targets.items()
+        if id(tensor) not in given and key not in zero and not key.startswith(elsewhere)
+    ]
+    extra = [key for key in state if key not in targets]
+    for kind, keys in (("missing", missing), ("not in the model", extra)):
+        if keys:
+            names = ", ".join(sorted(spelling.get(key, key) for key in keys)[:4]) + (", ..." if len(keys) > 4 else "")
+            raise ZooError(
+                f"{where}: {len(keys)} weights {kind} ({names}); the weights and config.json do not belong together"
+            )
+    for key, tensor in state.items():
+        if tensor.shape != targets[key].shape:
+            raise ZooError(
+                f"{where}: {spelling.get(key, key)} has shape {tuple(tensor.shape)}, but config.json asks for "
+                f"{tuple(targets[key].shape)}; the weights and config.json do not belong together"
+            )
+        targets[key].copy_(tensor)
+    for key in zero:
+        if key not in state:
+            targets[key].zero_()
