@@ -1,0 +1,318 @@
+"""A sample to ids, labels and media positions, in one pass: the loss mask is never searched for afterwards.
+
+The rule of segmentation:
+
+1. The rendered conversation is cut into chunks at media placeholders. A chunk begins like a text of its own (a
+   SentencePiece tokenizer puts its dummy prefix there), as in LLaVA's ``tokenizer_image_token``.
+2. BOS, EOS and the template's marks are placed by id. Special tokens that a user typed stay text: such a string is cut
+   after its first character and its halves are tokenised apart.
+3. Within a chunk, neighbouring text of the same supervision is tokenised at once, so the whole prompt up to
+   ``ASSISTANT:`` is one call, and `` answer`` with its leading blank another.
+4. Text that follows text or a special token is tokenised as a continuation: together with something before it (an
+   anchor), whose ids are then dropped. So an answer gets no dummy prefix, and what follows ``</s>`` gets one exactly
+   where the tokenizer itself puts one there (legacy Llama tokenizers do, the others do not).
+
+For Llama's SentencePiece tokenizers no token crosses from a word into the blank after it, the boundaries of rule 3
+stand before a blank, and the ids are therefore those of tokenising the whole string at once, as the official code does
+(in the ChatML family the boundary follows a newline, which an answer's own first newline could join). For every
+tokenizer, no token holds text of both prompt and answer, the decoded supervised ids are exactly the supervised answers
+with their end of turn, and a generation prompt is a prefix of the ids trained on, up to the supervised answer
+(``llava_v0`` excepted: its prompt is another string).
+
+A tokenizer that cannot spell a template's end of turn (it drops newlines, or has no ``#``) gets EOS in its place: an
+end that is no token, or the unknown token, would teach a model not to stop.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby, pairwise
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from zoo.data.sample import BOX_PLACEHOLDER, PLACEHOLDER_PATTERN, Box, Sample
+from zoo.data.templates import Segment, Template
+from zoo.errors import ZooError
+
+MEDIA_ID = -200
+IGNORED_LABEL = -100
+
+# Short texts that are tokens of their own in most vocabularies; the character before the text is tried first.
+_ANCHORS = (":", "a", "\n", ".", "0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Encoded:
+    """One sequence. ``ids``, ``labels``: (length,) int64, labels IGNORED_LABEL where unsupervised and not shifted;
+    ``media_mask``: (length,) bool, True where ids are MEDIA_ID; ``media_runs``: (start, length) for each medium, in
+    order. The counts are numbers of supervised tokens, after and before truncation at ``max_length``.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    media_mask: Tensor
+    media_runs: tuple[tuple[int, int], ...]
+    num_supervised: int
+    num_supervised_before_truncation: int
+    truncated: bool
+
+
+def encode(
+    sample: Sample,
+    template: Template,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    num_media_tokens: Sequence[int],
+    box_text: Callable[[Box], str] | None = None,
+    max_length: int | None = None,
+    generation: bool = False,
+) -> Encoded:
+    """Encode a sample by the rule above.
+
+    ``num_media_tokens[i]`` positions stand for the i-th medium (0 is allowed). ``box_text`` writes a box as text; added
+    tokens in it become their ids. ``max_length`` cuts on the right. ``generation`` leaves a trailing assistant turn out
+    and ends with the opening of the assistant's turn, in the template's inference form.
+
+    Raises ZooError when placeholders and media disagree, boxes have no ``box_text``, the template ends answers with an
+    EOS that the tokenizer lacks, or a medium does not fit into ``max_length``.
+    """
+    sample.validate()
+    if len(num_media_tokens) != len(sample.media):
+        raise ZooError(
+            f"sample {sample.id!r}: num_media_tokens has {len(num_media_tokens)} entries for {len(sample.media)} "
+            "media; give one number for each"
+        )
+    vocabulary = _vocabulary(tokenizer, template, generation)
+    segments = vocabulary.template.render(sample.messages, generation=generation, sample_id=sample.id)
+    ids: list[int] = []
+    labels: list[int] = []
+    media_runs: list[tuple[int, int]] = []
+    before: _Atom | None = None
+    for atom in _joined(_atoms(segments, sample, tokenizer, vocabulary, box_text)):
+        if atom.is_medium:
+            length = num_media_tokens[len(media_runs)]
+            media_runs.append((len(ids), length))
+            new_ids, before = [MEDIA_ID] * length, None
+        elif atom.token_id is not None:
+            # The first BOS is no context: a tokenizer that puts it itself begins the text after it as at the beginning.
+            is_first_bos = not ids and atom.token_id == tokenizer.bos_token_id
+            new_ids, before = [atom.token_id], None if is_first_bos else atom
+        else:
+            new_ids, before = vocabulary.text_ids(tokenizer, atom.text, before, sample.id), atom
+        ids += new_ids
+        labels += new_ids if atom.supervised else [IGNORED_LABEL] * len(new_ids)
+    return _assemble(sample.id, ids, labels, media_runs, max_length)
+
+
+def stop_ids(template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Ids that end an answer when generated: the tokenizer's EOS and the template's end mark where it is one token."""
+    vocabulary = _vocabulary(tokenizer, template, True)
+    end_id = vocabulary.special.get(vocabulary.template.end)
+    return tuple(dict.fromkeys(token for token in (tokenizer.eos_token_id, end_id) if token is not None))
+
+
+def stop_strings(template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Strings that end an answer when they appear in the decoded text: the end of turn where no single id is it."""
+    vocabulary = _vocabulary(tokenizer, template, True)
+    form = vocabulary.template
+    return () if form.eos or form.end in vocabulary.special else (form.end,)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Atom:
+    """Text, a token by id, or a medium. ``text`` of a token is its spelling."""
+
+    text: str = ""
+    token_id: int | None = None
+    is_medium: bool = False
+    supervised: bool = False
+
+    @property
+    def is_text(self) -> bool:
+        return self.token_id is None and not self.is_medium
+
+
+def _atoms(
+    segments: Sequence[Segment],
+    sample: Sample,
+    tokenizer: PreTrainedTokenizerBase,
+    vocabulary: "_Vocabulary",
+    box_text: Callable[[Box], str] | None,
+) -> Iterator[_Atom]:
+    for segment in segments:
+        if segment.token == "bos":
+            if vocabulary.has_bos:
+                yield _Atom(text=tokenizer.bos_token, token_id=tokenizer.bos_token_id)
+            continue
+        if segment.token == "eos":
+            yield _Atom(text=tokenizer.eos_token, token_id=tokenizer.eos_token_id, supervised=segment.supervised)
+            continue
+        if segment.from_template:
+            yield from vocabulary.trusted(segment.text, segment.supervised)
+            continue
+        box_index, position = segment.first_box, 0
+        for match in PLACEHOLDER_PATTERN.finditer(segment.text):
+            yield _Atom(text=segment.text[position : match.start()], supervised=segment.supervised)
+            position = match.end()
+            if match.group() != BOX_PLACEHOLDER:
+                yield _Atom(is_medium=True)
+                continue
+            if box_text is None:
+                raise ZooError(f"sample {sample.id!r}: has boxes but no box_text was given; choose a box format")
+            yield from vocabulary.trusted(box_text(sample.boxes[box_index]), segment.supervised)
+            box_index += 1
+        yield _Atom(text=segment.text[position:], supervised=segment.supervised)
+
+
+def _joined(atoms: Iterator[_Atom]) -> Iterator[_Atom]:
+    """Neighbouring texts of the same supervision as one; empty texts left out."""
+    kept = (atom for atom in atoms if atom.text or not atom.is_text)
+    for (is_text, supervised), group in groupby(kept, key=lambda atom: (atom.is_text, atom.supervised)):
+        if is_text:
+            yield _Atom(text="".join(atom.text for atom in group), supervised=supervised)
+        else:
+            yield from group
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Vocabulary:
+    """What must be known of a tokenizer, computed once. ``template`` is the form in use, as the tokenizer can spell it;
+    ``special`` the strings that are special tokens; ``anchor_ids`` a memory of anchors already tokenised.
+    """
+
+    template: Template
+    special: Mapping[str, int]
+    forbidden_ids: frozenset[int]
+    has_bos: bool
+    unknown_id: int | None
+    literal: re.Pattern[str]
+    literal_start: re.Pattern[str]
+    anchor_ids: dict[str, list[int]] = field(default_factory=dict)
+
+    def trusted(self, text: str, supervised: bool) -> Iterator[_Atom]:
+        """Text of the template or of a box format: special tokens in it are meant."""
+        position = 0
+        for match in self.literal.finditer(text):
+            yield _Atom(text=text[position : match.start()], supervised=supervised)
+            yield _Atom(text=match.group(), token_id=self.special[match.group()], supervised=supervised)
+            position = match.end()
+        yield _Atom(text=text[position:], supervised=supervised)
+
+    def text_ids(
+        self, tokenizer: PreTrainedTokenizerBase, text: str, before: _Atom | None, sample_id: str
+    ) -> list[int]:
+        """Ids of text in which no special token is meant; ``before`` is what stands before it in its chunk."""
+        cuts = [0, *(match.start() + 1 for match in self.literal_start.finditer(text)), len(text)]
+        ids: list[int] = []
+        for start, stop in pairwise(cuts):
+            piece = text[start:stop]
+            ids += self.continuation(tokenizer, piece, before)
+            before = _Atom(text=piece)
+        if not self.forbidden_ids.isdisjoint(ids):
+            names = sorted(name for name, index in self.special.items() if index in ids and index != self.unknown_id)
+            raise ZooError(
+                f"sample {sample_id!r}: the tokenizer reads the special token {names[0]!r} into plain text; "
+                "remove it from the text or register the token under another spelling"
+            )
+        return ids
+
+    def continuation(self, tokenizer: PreTrainedTokenizerBase, text: str, before: _Atom | None) -> list[int]:
+        if before is None:
+            return _tokenise(tokenizer, text)
+        if before.token_id is not None:
+            ids = _tokenise(tokenizer, before.text + text)
+            if ids[:1] == [before.token_id]:
+                return ids[1:]
+        for anchor in _ANCHORS if before.token_id is not None else (before.text[-1:], *_ANCHORS):
+            if anchor not in self.anchor_ids:
+                self.anchor_ids[anchor] = _tokenise(tokenizer, anchor)
+            anchor_ids = self.anchor_ids[anchor]
+            # Unknown characters in a row may become one unknown token, which would swallow the text.
+            if not anchor_ids or self.unknown_id in anchor_ids:
+                continue
+            ids = _tokenise(tokenizer, anchor + text)
+            if ids[: len(anchor_ids)] == anchor_ids:
+                return ids[len(anchor_ids) :]
+        return _tokenise(tokenizer, text)
+
+
+def _tokenise(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+
+_VOCABULARIES: WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple, _Vocabulary]] = WeakKeyDictionary()
+
+
+def _vocabulary(tokenizer: PreTrainedTokenizerBase, template: Template, generation: bool) -> _Vocabulary:
+    if generation and template.inference is not None:
+        template = template.inference
+    # Tokens may be added, or special tokens renamed, after the first use.
+    key = (template, len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
+    known = _VOCABULARIES.setdefault(tokenizer, {})
+    if key not in known:
+        known[key] = _examine(tokenizer, template)
+    return known[key]
+
+
+def _examine(tokenizer: PreTrainedTokenizerBase, template: Template) -> _Vocabulary:
+    special = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
+    special |= {str(token): index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    entries = tokenizer.get_vocab() if template.marks else {}
+    special |= {mark: entries[mark] for mark in template.marks if mark in entries}
+    longest_first = sorted((token for token in special if token), key=len, reverse=True)
+    either = "|".join(re.escape(token) for token in longest_first) or r"(?!)"
+    vocabulary = _Vocabulary(
+        template=template,
+        special=special,
+        forbidden_ids=frozenset(special.values()) - {tokenizer.unk_token_id},
+        has_bos=template.bos and _has_bos(tokenizer),
+        unknown_id=tokenizer.unk_token_id,
+        literal=re.compile(either),
+        literal_start=re.compile(f"(?={either})", re.IGNORECASE),
+    )
+    if not template.eos and template.end not in special:
+        end_ids = vocabulary.continuation(tokenizer, template.end, _Atom(text=" "))
+        if not end_ids or tokenizer.unk_token_id in end_ids:
+            template = replace(template, end="", eos=True)
+    if template.eos and tokenizer.eos_token_id is None:
+        raise ZooError(
+            f"template {template.name!r} ends answers with EOS but the tokenizer {tokenizer.name_or_path!r} has none; "
+            "set its eos_token or choose a template with another end of turn"
+        )
+    return replace(vocabulary, template=template)
+
+
+def _has_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    if tokenizer.bos_token_id is None:
+        return False
+    if tokenizer.bos_token_id != tokenizer.eos_token_id:
+        return True
+    # One token for both: GPT-2 and GPT-NeoX never begin a text with it, OPT always does.
+    return tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+
+
+def _assemble(
+    sample_id: str, ids: list[int], labels: list[int], media_runs: list[tuple[int, int]], max_length: int | None
+) -> Encoded:
+    limit = len(ids) if max_length is None else max_length
+    for start, length in media_runs:
+        if length and start + length > limit:
+            raise ZooError(
+                f"sample {sample_id!r}: a medium at positions {start} to {start + length} does not fit into max_length "
+                f"{max_length}; raise max_length or use fewer tokens per medium"
+            )
+    num_supervised_before = sum(label != IGNORED_LABEL for label in labels)
+    kept_labels = torch.tensor(labels[:limit], dtype=torch.int64)
+    kept_ids = torch.tensor(ids[:limit], dtype=torch.int64)
+    return Encoded(
+        ids=kept_ids,
+        labels=kept_labels,
+        media_mask=kept_ids == MEDIA_ID,
+        media_runs=tuple((min(start, limit), length) for start, length in media_runs),
+        num_supervised=int((kept_labels != IGNORED_LABEL).sum()),
+        num_supervised_before_truncation=num_supervised_before,
+        truncated=len(ids) > limit,
+    )

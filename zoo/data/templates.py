@@ -1,0 +1,268 @@
+"""Conversation formats, declared as data: which strings surround a turn, what ends an answer, where BOS stands.
+
+A template renders messages into segments and knows nothing of tokenizers; ``zoo.data.encode`` turns segments into ids
+and labels. Every answer is followed by its end of turn (EOS, a mark such as ``<|im_end|>``, or a stop string), and the
+end belongs to the supervised span: a model that never sees it supervised never stops.
+
+Sources: LLaVA ``llava/conversation.py`` and ``llava/train/train.py`` (all but ``chatml``), Qwen's ChatML (``chatml``).
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from zoo.data.sample import BOX_PLACEHOLDER, MEDIA_PLACEHOLDERS, Message
+from zoo.errors import ZooError, nearest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """A piece of a rendered conversation: text, or a BOS or EOS token when ``token`` is set (``text`` is then empty).
+
+    ``from_template`` tells the template's own strings, in which the tokenizer's special tokens count, from what users
+    typed, in which they must not. ``first_box`` is the index of the sample's box that the first ``<box>`` in ``text``
+    stands for.
+    """
+
+    text: str = ""
+    supervised: bool = False
+    token: Literal["", "bos", "eos"] = ""
+    from_template: bool = True
+    first_box: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Template:
+    """A conversation format.
+
+    Layout: BOS, ``system_open`` system ``system_close`` (left out when the system text is empty), ``start``, then for
+    each turn ``user_open`` text ``user_close`` and ``assistant_open`` ``answer_join`` answer ``end`` EOS ``after_end``,
+    then ``finish``. A generation prompt stops after ``assistant_open``, so that the blank of ``answer_join`` is the
+    model's to write, as part of its first word: ``answer_join``, the answer, ``end`` and EOS are the supervised span.
+    An empty answer has no ``answer_join``.
+
+    ``system``: default system text; a system message of the sample replaces it.
+    ``system_in_first_user_turn``: the system block stands inside the first user turn, after ``user_open`` (Llama-2).
+    ``bos``: put BOS at the beginning where the tokenizer has one; ``bos_every_round``: also before each further user
+    turn (Llama-2: ``</s><s>[INST]``).
+    ``marks``: strings that are single tokens where the tokenizer's vocabulary holds them, and text elsewhere.
+    ``media``: ``front`` moves the only placeholder of a user turn before its stripped text, with a newline between (a
+    turn with several keeps them where they are, since the text refers to their places); ``inline`` keeps the text as it
+    is; ``only`` drops the rest of the user's text (caption training).
+    ``inference``: the form of generation prompts where it differs from the training form.
+    """
+
+    name: str
+    system: str = ""
+    system_open: str = ""
+    system_close: str = ""
+    system_in_first_user_turn: bool = False
+    start: str = ""
+    user_open: str = ""
+    user_close: str = ""
+    assistant_open: str = ""
+    answer_join: str = ""
+    end: str = ""
+    eos: bool = False
+    after_end: str = ""
+    finish: str = ""
+    bos: bool = True
+    bos_every_round: bool = False
+    marks: tuple[str, ...] = ()
+    media: Literal["front", "inline", "only"] = "front"
+    inference: "Template | None" = None
+
+    def render(
+        self, messages: Sequence[Message], *, generation: bool = False, sample_id: str = ""
+    ) -> tuple[Segment, ...]:
+        """Segments in order; placeholders are still text in them.
+
+        ``generation`` drops a trailing assistant turn and ends with ``assistant_open``, in the inference form.
+        Raises ZooError when turns do not alternate from user to assistant after an optional system message.
+        """
+        if generation and self.inference is not None:
+            return self.inference.render(messages, generation=True, sample_id=sample_id)
+        if generation and messages and messages[-1].role == "assistant":
+            messages = messages[:-1]
+        _check_order(messages, generation, sample_id)
+        return tuple(segment for segment in self._segments(messages, generation) if segment.text or segment.token)
+
+    def _segments(self, messages: Sequence[Message], generation: bool) -> Iterator[Segment]:
+        if self.bos:
+            yield Segment(token="bos")
+        has_system = messages[0].role == "system"
+        system, turns = (messages[0].content, messages[1:]) if has_system else (self.system, messages)
+        num_boxes = system.count(BOX_PLACEHOLDER)
+        system_block: tuple[Segment, ...] = ()
+        if system:
+            system_block = (
+                Segment(text=self.system_open),
+                Segment(text=system, from_template=not has_system),
+                Segment(text=self.system_close),
+            )
+        if not self.system_in_first_user_turn:
+            yield from system_block
+        yield Segment(text=self.start)
+        for index, turn in enumerate(turns):
+            if turn.role == "user":
+                if index and self.bos_every_round:
+                    yield Segment(token="bos")
+                yield Segment(text=self.user_open)
+                if not index and self.system_in_first_user_turn:
+                    yield from system_block
+                yield Segment(text=_place_media(turn.content, self.media), from_template=False, first_box=num_boxes)
+                yield Segment(text=self.user_close)
+            else:
+                yield Segment(text=self.assistant_open)
+                yield Segment(text=self.answer_join if turn.content else "", supervised=turn.supervised)
+                yield Segment(text=turn.content, supervised=turn.supervised, from_template=False, first_box=num_boxes)
+                yield Segment(text=self.end, supervised=turn.supervised)
+                if self.eos:
+                    yield Segment(token="eos", supervised=turn.supervised)
+                yield Segment(text=self.after_end)
+            num_boxes += turn.content.count(BOX_PLACEHOLDER)
+        yield Segment(text=self.assistant_open if generation else self.finish)
+
+
+def render_text(segments: Sequence[Segment], *, bos: str = "<s>", eos: str = "</s>") -> str:
+    """The rendered conversation as one string, for people: BOS and EOS written out, placeholders unexpanded."""
+    written = {"": "", "bos": bos, "eos": eos}
+    return "".join(segment.text + written[segment.token] for segment in segments)
+
+
+def _check_order(messages: Sequence[Message], generation: bool, sample_id: str) -> None:
+    roles = [message.role for message in messages]
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    expected = [("user", "assistant")[index % 2] for index in range(len(turns))]
+    if not turns or turns != expected:
+        raise ZooError(
+            f"sample {sample_id!r}: roles {roles} make no conversation; give at most one system message, first, then "
+            "user and assistant by turns, user first"
+        )
+    if generation and turns[-1] != "user":
+        raise ZooError(f"sample {sample_id!r}: a generation prompt ends with a user turn, not with {turns[-1]!r}")
+
+
+def _place_media(content: str, placement: str) -> str:
+    if placement == "inline":
+        return content
+    marks = _MEDIA_PATTERN.findall(content)
+    if placement == "only":
+        return "".join(marks)
+    if len(marks) != 1:
+        return content
+    return f"{marks[0]}\n{content.replace(marks[0], '').strip()}".strip()
+
+
+_MEDIA_PATTERN = re.compile("|".join(MEDIA_PLACEHOLDERS.values()))
+
+_POLITE_TO_HUMAN = (
+    "A chat between a curious human and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the human's questions."
+)
+_POLITE_TO_USER = _POLITE_TO_HUMAN.replace("human", "user")
+_CHATML_MARKS = ("<|im_start|>", "<|im_end|>")
+
+
+def _vicuna(name: str, system: str) -> Template:
+    return Template(
+        name=name,
+        system=system,
+        system_close=" ",
+        user_open="USER: ",
+        user_close=" ",
+        assistant_open="ASSISTANT:",
+        answer_join=" ",
+        eos=True,
+    )
+
+
+def _instruct(name: str, **fields: object) -> Template:
+    return Template(
+        name=name,
+        system_open="<<SYS>>\n",
+        system_close="\n<</SYS>>\n\n",
+        system_in_first_user_turn=True,
+        user_open="[INST] ",
+        user_close=" [/INST]",
+        answer_join=" ",
+        end=" ",
+        eos=True,
+        **fields,
+    )
+
+
+def _chatml(name: str, system: str, *, newline: str, **fields: object) -> Template:
+    return Template(
+        name=name,
+        system=system,
+        system_open="<|im_start|>system\n",
+        system_close=f"<|im_end|>{newline}",
+        user_open="<|im_start|>user\n",
+        user_close=f"<|im_end|>{newline}",
+        assistant_open="<|im_start|>assistant\n",
+        end="<|im_end|>",
+        after_end=newline,
+        marks=_CHATML_MARKS,
+        **fields,
+    )
+
+
+_ALL = (
+    # Stage 1 of LLaVA: the image, the caption, a newline. The newline is the end of turn.
+    Template(name="plain", end="\n", media="only"),
+    # The first release trains on "### Human: q\n### Assistant: a\n### " and asks with "###Human: q###Assistant:".
+    # Deviation from the first release: it supervised the "### Assistant: " in front of each answer as well; here, as in
+    # every template, the answer and its end of turn ("\n###", whose "###" opens the next turn) are supervised.
+    Template(
+        name="llava_v0",
+        system=_POLITE_TO_HUMAN,
+        system_close="\n\n",
+        start="###",
+        user_open=" Human: ",
+        user_close="\n###",
+        assistant_open=" Assistant:",
+        answer_join=" ",
+        end="\n###",
+        finish=" ",
+        inference=Template(
+            name="llava_v0",
+            system=_POLITE_TO_HUMAN,
+            start="###",
+            user_open="Human: ",
+            user_close="###",
+            assistant_open="Assistant:",
+            answer_join=" ",
+            end="###",
+        ),
+    ),
+    # The training and the default inference wording of LLaVA-1.5 differ ("user", "human"), as its authors intend.
+    _vicuna("vicuna_v1", _POLITE_TO_USER),
+    _vicuna("llava_v1", _POLITE_TO_HUMAN),
+    _instruct(
+        "llama_2",
+        system="You are a helpful language and vision assistant. You are able to understand the visual content that "
+        "the user provides, and assist the user with a variety of tasks using natural language.",
+        bos_every_round=True,
+    ),
+    _instruct("mistral_instruct"),
+    _chatml("chatml", "You are a helpful assistant.", newline="\n", media="inline"),
+    # LLaVA-1.6-34B and LLaVA-MPT: no newline after <|im_end|>, and no BOS (neither tokenizer puts one).
+    _chatml("chatml_direct", "Answer the questions.", newline="", bos=False),
+    _chatml(
+        "mpt",
+        "A conversation between a user and an LLM-based AI assistant. The assistant gives helpful and honest answers.",
+        newline="",
+        bos=False,
+    ),
+)
+
+TEMPLATES: Mapping[str, Template] = {template.name: template for template in _ALL}
+
+
+def get_template(name: str) -> Template:
+    """The template of this exact name; ZooError with the nearest name otherwise."""
+    if name not in TEMPLATES:
+        raise ZooError(f"unknown template {name!r}.{nearest(name, list(TEMPLATES))}")
+    return TEMPLATES[name]
