@@ -124,12 +124,14 @@ class VLM(nn.Module):
         Returns the new ids of each row, up to and without the first stop id.
         """
         assert bool(batch.attention_mask[:, -1].all()), "generation needs left padding"
+        # A released checkpoint without tokenizer files can still continue ids; any id fills rows that have ended.
+        pad_id = self.language_model.model.config.pad_token_id
         new_ids = self.language_model.model.generate(
             inputs_embeds=self.input_embeddings(batch),
             attention_mask=batch.attention_mask.long(),
             max_new_tokens=max_new_tokens,
             eos_token_id=list(stop_ids),
-            pad_token_id=self.language_model.tokenizer.pad_token_id,
+            pad_token_id=stop_ids[0] if pad_id is None else pad_id,
             **{"do_sample": False, "num_beams": 1, **options},
         )
         stops = set(stop_ids)

@@ -2,6 +2,8 @@
 
 import functools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from zoo.errors import ZooError, nearest
@@ -34,8 +36,24 @@ def resolve(id: str) -> str:
             return folder
     if id.startswith(PACKAGED):
         folder_path = ASSETS / id.removeprefix(PACKAGED)
-        if not folder_path.is_dir():
+        if not folder_path.is_dir() or ".." in folder_path.parts:
             known = [str(p.parent.relative_to(ASSETS)) for p in ASSETS.rglob("config.json")]
             raise ZooError(f"no packaged asset {id!r}.{nearest(id.removeprefix(PACKAGED), known)}")
         return str(folder_path)
     return id
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence transformers while it loads: its bars, and warnings that list keys left out on purpose line by line."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -17,8 +17,9 @@ from transformers import (
     SiglipModel,
 )
 
+from zoo import paths
 from zoo.data import transforms
-from zoo.encoders import KNOWN_ENCODERS, EncoderConfig, build_encoder, source
+from zoo.encoders import KNOWN_ENCODERS, EncoderConfig, build_encoder
 from zoo.errors import ZooError
 
 VIT = {
@@ -294,13 +295,13 @@ def test_wrong_settings_are_named():
 
 
 def test_shipped_weights_load_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "ASSETS", tmp_path)
+    monkeypatch.setattr(paths, "ASSETS", tmp_path)
     encoder = build("clip")
     encoder.model.save_pretrained(tmp_path / "tiny-vit")
     loaded = build_encoder(EncoderConfig(id="zoo:tiny-vit"), attention="sdpa")
     assert torch.equal(loaded(pixels()).tokens, encoder(pixels()).tokens)
     assert "'tiny-vit'" in refusal(EncoderConfig(id="zoo:tiny-vti"))
-    assert "ships no such" in refusal(EncoderConfig(id="zoo:../tiny-vit"))
+    assert "no packaged asset" in refusal(EncoderConfig(id="zoo:../tiny-vit"))
 
 
 def count(model):

@@ -7,9 +7,10 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from zoo.encoders.config import EncoderConfig
-from zoo.encoders.source import Source, quiet, resolve, unreachable
+from zoo.encoders.source import Source, resolve, unreachable
 from zoo.encoders.vision import VisionEncoder
 from zoo.errors import ZooError
+from zoo.paths import quiet
 
 
 def build_encoder(

@@ -1,22 +1,18 @@
 """From an encoder's id to a place and an architecture, without reading weights."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
-from transformers.utils import logging
 
 from zoo.encoders.config import EncoderConfig
 from zoo.encoders.families import FAMILIES, Family, family_of
 from zoo.encoders.known import KNOWN_ENCODERS
 from zoo.errors import ZooError, nearest
-
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
-ASSET_PREFIX = "zoo:"
+from zoo.paths import quiet
+from zoo.paths import resolve as resolve_id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +37,10 @@ def resolve(config: EncoderConfig) -> Source:
     if config.id in KNOWN_ENCODERS:
         known = KNOWN_ENCODERS[config.id]
         family, architecture = _from_fields(dict(known.architecture))
-        return Source(location=known.id, family=family, architecture=architecture)
+        # The short name or the hub id may be mapped to a folder.
+        location = resolve_id(config.id)
+        location = resolve_id(known.id) if location == config.id else location
+        return Source(location=location, family=family, architecture=architecture)
     if not config.id:
         family, architecture = _from_fields(dict(config.architecture))
         return Source(location=None, family=family, architecture=architecture)
@@ -70,12 +69,9 @@ def unreachable(config: EncoderConfig, location: str, error: Exception) -> ZooEr
 
 
 def _locate(name: str) -> str:
-    if name.startswith(ASSET_PREFIX):
-        folder = ASSETS / name.removeprefix(ASSET_PREFIX)
-        shipped = [path.name for path in ASSETS.iterdir()] if ASSETS.is_dir() else []
-        if folder.name not in shipped or folder.parent != ASSETS:
-            raise ZooError(f"encoder {name!r}: the package ships no such weights.{nearest(folder.name, shipped)}")
-        return str(folder)
+    resolved = resolve_id(name)
+    if resolved != name:
+        return resolved
     path = Path(name).expanduser()
     if path.is_dir():
         return str(path)
@@ -102,14 +98,3 @@ def _from_fields(fields: dict[str, Any]) -> tuple[Family, PreTrainedConfig]:
         return family, family.config_class(**fields)
     except StrictDataclassError as error:
         raise ZooError(f"encoder.architecture: {' '.join(str(error).split())}") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence transformers' warnings: it lists every key of the parts that are left out on purpose, over many lines."""
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)

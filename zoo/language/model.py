@@ -12,7 +12,7 @@ from zoo.attention import register
 from zoo.errors import ZooError
 from zoo.language.added_vocabulary import extend
 from zoo.language.known import KNOWN
-from zoo.paths import resolve
+from zoo.paths import quiet, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,12 @@ class LanguageModel(nn.Module):
             extend(model, num_added, len(tokenizer) - num_added if tokenizer else None)
 
     @property
+    def has_tokenizer(self) -> bool:
+        return self._tokenizer is not None
+
+    @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Raises ZooError where there is none."""
         if self._tokenizer is None:
             raise ZooError("this language model was built without a tokenizer; set language_model.tokenizer to one")
         return self._tokenizer
@@ -72,7 +77,8 @@ def _load_config(config: LanguageModelConfig) -> Any:
 
 def _reach(id: str, load: Any) -> Any:
     try:
-        return load()
+        with quiet():
+            return load()
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ZooError(

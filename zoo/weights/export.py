@@ -51,8 +51,8 @@ def export(model: VLM, folder: str | Path, layout: str = "llava-hf") -> None:
     tensors = {new: state[old].contiguous() for old, new in renamed.items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    if model.language_model._tokenizer is not None:
-        model.language_model._tokenizer.save_pretrained(folder)
+    if model.language_model.has_tokenizer:
+        model.language_model.tokenizer.save_pretrained(folder)
 
 
 def _check(model: VLM) -> None:
@@ -99,10 +99,10 @@ def _config(model: VLM) -> dict[str, Any]:
 
 
 def _image_token(model: VLM) -> int:
-    config, tokenizer = model.language_model.model.config, model.language_model._tokenizer
+    config = model.language_model.model.config
     known = getattr(config, IMAGE_TOKEN_FIELD, None)
-    if known is None and tokenizer is not None:
-        known = tokenizer.get_vocab().get("<image>")
+    if known is None and model.language_model.has_tokenizer:
+        known = model.language_model.tokenizer.get_vocab().get("<image>")
     return config.vocab_size if known is None or known >= config.vocab_size else known
 
 

@@ -1,0 +1,254 @@
+"""The command line: a thin face on ``zoo.train``, ``zoo.evaluate``, ``zoo.compare`` and the registry.
+
+Only the standard library is imported here: ``zoo --help`` must not wait for torch.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from zoo.errors import ZooError
+
+BAD_INPUT = 2
+PROBLEMS_FOUND = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command. Bad input prints one line to stderr and returns 2; Ctrl-C returns 130."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    # argparse stops collecting key=value words at the first option; the ones behind it are as good.
+    loose = [word for word in rest if "=" in word and not word.startswith("-") and hasattr(options, "overrides")]
+    if len(loose) < len(rest):
+        parser.error(f"unrecognized arguments: {' '.join(word for word in rest if word not in loose)}; see zoo --help")
+    try:
+        if loose:
+            options.overrides = [*options.overrides, *loose]
+        return options.run(options) or 0
+    except ZooError as error:
+        print(f"zoo: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("\nzoo: stopped; the same command goes on where it stopped (zoo train: add --resume)", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has closed; nothing more can be said, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="zoo", description="Visual instruction tuning methods on shared parts.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    command = _add(commands, "list", _list, "the registered methods")
+    command.add_argument("--family", help="llava, blip2, flamingo, region, video or baseline")
+    command.add_argument("--json", action="store_true")
+
+    command = _add(commands, "show", _show, "parts, stages, sizes, weights and published results of a method")
+    command.add_argument("method")
+    command.add_argument("--setting", help="show it under a controlled setting")
+    command.add_argument("--json", action="store_true")
+    _add_overrides(command)
+
+    command = _add(commands, "train", _train, "train a method on your data or under a setting")
+    command.add_argument("method", nargs="?", help="a name of zoo list; left out with --config")
+    command.add_argument("--setting", help="a file of benchmarks/settings by name, or a path")
+    command.add_argument("--config", help="config.yaml of an earlier run, to repeat it")
+    command.add_argument(
+        "--data", action="append", default=[], metavar="[STAGE=]FILE", help="for one stage, or for all"
+    )
+    command.add_argument("--media-root", help="folder that the media paths of --data are relative to")
+    command.add_argument("--seed", type=int)
+    command.add_argument("--out", required=True, help="folder of the run")
+    command.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out")
+    _add_overrides(command)
+
+    command = _add(commands, "evaluate", _evaluate, "score a trained model on tasks")
+    command.add_argument("model", help="folder of a run, a checkpoint or a released checkpoint")
+    command.add_argument("--task", action="append", default=[], metavar="SPEC", help="scenes:TASK or KIND:FILE[,FILE]")
+    command.add_argument("--setting", help="the tasks of a setting")
+    command.add_argument("--media-root", help="folder of the images or videos of --task")
+    command.add_argument("--decoding", default="greedy", help="greedy or likelihood (of an item's candidates)")
+    command.add_argument("--max-new-tokens", type=int, default=16)
+    command.add_argument("--batch", type=int, default=64)
+    command.add_argument("--out", help="folder for the predictions; an interrupted evaluation goes on from there")
+    command.add_argument("--json", action="store_true")
+
+    command = _add(commands, "compare", _compare, "train and evaluate methods under one setting; table and report")
+    command.add_argument("methods", nargs="+", metavar="METHOD", help="names; key=value words apply to all of them")
+    command.add_argument("--setting", required=True)
+    command.add_argument("--seeds", help="comma-separated; default: the setting's")
+    command.add_argument("--baseline", default="blind", help="added when it is not among the methods (default: blind)")
+    command.add_argument("--jobs", type=int, help="runs at a time; default: one a core on a CPU")
+    command.add_argument("--out", required=True)
+    command.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="for all methods"
+    )
+
+    data = commands.add_parser("data", help="check data files, write synthetic scenes", description="Data tools.")
+    tools = data.add_subparsers(dest="tool", required=True, metavar="TOOL")
+    command = _add(tools, "check", _data_check, "look for missing media, wrong placeholders, cut-off answers")
+    command.add_argument("file", help="LLaVA JSON or JSONL, chat JSONL, or tar shards")
+    command.add_argument("--media-root")
+    command.add_argument("--method", help="check answer lengths with this method's tokenizer and template")
+    command.add_argument("--setting", help="with --method: under this setting")
+    command.add_argument("--limit", type=int, help="look at the first N samples only")
+    command.add_argument("--json", action="store_true")
+    command = _add(tools, "scenes", _data_scenes, "write scenes in the public formats")
+    command.add_argument("directory")
+    command.add_argument("--num-train", type=int, default=1000)
+    command.add_argument("--num-eval", type=int, default=100, help="items a task")
+    command.add_argument("--image-size", type=int, default=224)
+    command.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def _add(commands: argparse._SubParsersAction, name: str, run: object, summary: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_overrides(command: argparse.ArgumentParser) -> None:
+    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="any field: stages.instruct.lr=1e-4")
+
+
+def _list(options: argparse.Namespace) -> None:
+    from zoo.registry import entries, list_methods
+
+    names = list_methods(options.family)
+    if options.json:
+        print(json.dumps({name: entries()[name] for name in names}, indent=1))
+        return
+    width = max((len(name) for name in names), default=0)
+    for name in names:
+        print(f"{name:<{width}}  {entries()[name]['family']:<9} {entries()[name]['summary']}")
+
+
+def _show(options: argparse.Namespace) -> None:
+    from zoo.show import describe, render
+
+    facts = describe(options.method, options.setting, options.overrides)
+    print(json.dumps(facts, indent=1) if options.json else render(facts))
+
+
+def _train(options: argparse.Namespace) -> None:
+    import dataclasses
+    from pathlib import Path
+
+    from zoo.config import override
+    from zoo.run import load_run, qualified, resolve_run
+    from zoo.training.loop import Interrupted, train
+
+    overrides = list(options.overrides)
+    if options.config:
+        if options.method and "=" in options.method:
+            overrides.insert(0, options.method)
+        elif options.method:
+            raise ZooError(f"give a method or --config, not both ({options.method!r} and {options.config!r})")
+        if options.setting or options.data:
+            raise ZooError("--config holds setting and data already; change single keys with key=value")
+        config = override(load_run(Path(options.config)), [qualified(text) for text in overrides])
+        if options.seed is not None:
+            config = dataclasses.replace(config, seed=options.seed)
+    else:
+        if not options.method:
+            raise ZooError("name a method (zoo list shows them) or give --config")
+        data = {}
+        for text in options.data:
+            stage, equals, file = text.partition("=")
+            data |= {stage: file} if equals else {"*": text}
+        config = resolve_run(
+            options.method,
+            options.setting,
+            overrides,
+            seed=options.seed or 0,
+            data=data,
+            media_root=options.media_root,
+        )
+    try:
+        train(config, options.out, resume=options.resume)
+    except Interrupted as stop:
+        print(f"\nzoo: {stop}; go on with --resume", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    print(f"trained; the model is in {options.out}/model (zoo evaluate {options.out} --task scenes:colour)")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from zoo.api import evaluate
+    from zoo.definition import get_setting
+    from zoo.evaluation.runner import Decoding
+    from zoo.evaluation.summary import summarise
+    from zoo.evaluation.table import render_table
+    from zoo.evaluation.tasks import chance_levels, scene_specs
+
+    specs, tokens, batch = list(options.task), options.max_new_tokens, options.batch
+    if options.setting:
+        setting = get_setting(options.setting)
+        fixed = setting.evaluation
+        specs += scene_specs(fixed.tasks, fixed.num_items, fixed.seed, setting.encoder.get("image_size"))
+        tokens, batch = fixed.max_new_tokens, fixed.batch
+    if not specs:
+        raise ZooError("name what to score: --task scenes:colour, --task pope:FILE, or --setting NAME")
+    decoding = Decoding(mode=options.decoding, max_new_tokens=tokens)
+    rows = evaluate(
+        options.model, specs, media_root=options.media_root, out=options.out, decoding=decoding, batch=batch
+    )
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    comparison = summarise(rows, baseline=rows[0]["method"], chance=chance_levels(tasks))
+    print(json.dumps(comparison.rows(), indent=1) if options.json else render_table(comparison))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from zoo.api import compare
+
+    seeds = None
+    if options.seeds is not None:
+        try:
+            seeds = [int(seed) for seed in options.seeds.split(",")]
+        except ValueError:
+            raise ZooError(f"--seeds {options.seeds!r} is no list of numbers; write 0,1,2") from None
+    words = [*options.methods, *options.overrides]
+    compare(
+        [word for word in words if "=" not in word],
+        options.setting,
+        options.out,
+        seeds=seeds,
+        overrides=[word for word in words if "=" in word],
+        jobs=options.jobs,
+        baseline=options.baseline,
+    )
+
+
+def _data_check(options: argparse.Namespace) -> int:
+    from zoo.data.check import check
+
+    encode = None
+    if options.method:
+        from zoo.show import length_check
+
+        encode = length_check(options.method, options.setting)
+    report = check(options.file, media_root=options.media_root, encode=encode, limit=options.limit)
+    print(json.dumps(report.as_dict(), indent=1) if options.json else report.render())
+    return 0 if report.ok else PROBLEMS_FOUND
+
+
+def _data_scenes(options: argparse.Namespace) -> None:
+    from zoo.data.scenes.files import write
+
+    write(
+        options.directory,
+        num_train=options.num_train,
+        num_eval=options.num_eval,
+        image_size=options.image_size,
+        seed=options.seed,
+    )
+    print(f"wrote {options.directory}; look at it with: zoo data check {options.directory}/train.json")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

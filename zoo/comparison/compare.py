@@ -1,0 +1,91 @@
+"""Head-to-head comparison: every method and seed trained and evaluated under one setting, then the statistics.
+
+Whatever is finished stays on disk; the same command goes on where it stopped.
+"""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from zoo.comparison.diff import config_diff
+from zoo.comparison.job import COST_FILE, evaluation_of, job_folder
+from zoo.comparison.page import collect_examples, provenance
+from zoo.comparison.pool import run_jobs
+from zoo.definition import get_setting
+from zoo.evaluation.report import read_curves, read_predictions, write_report
+from zoo.evaluation.summary import Comparison, summarise
+from zoo.evaluation.table import render_markdown, render_table
+from zoo.evaluation.tasks import chance_levels
+from zoo.run import resolve_run
+
+BASELINE = "blind"
+
+
+def compare(
+    methods: Sequence[str],
+    setting: str,
+    out: "str | Path",
+    *,
+    seeds: Sequence[int] | None = None,
+    overrides: Sequence[str] = (),
+    jobs: int | None = None,
+    baseline: str = BASELINE,
+    quiet: bool = False,
+) -> Comparison:
+    """Train and evaluate ``methods`` and the baseline under ``setting``; table, results and report go to ``out``.
+
+    Args:
+        seeds: training seeds; default: the setting's.
+        overrides: ``key.sub=value``, applied to every method alike.
+        jobs: runs at a time; default: one a core on a CPU, one with an accelerator.
+        baseline: the method that the others are compared with; added when it is not among them.
+
+    Raises:
+        ZooError: bad input; methods whose configs differ in more than the method; a failed job.
+        KeyboardInterrupt: after every running job has saved.
+    """
+    started = time.time()
+    out = Path(out)
+    names = [baseline, *(name for name in dict.fromkeys(methods) if name != baseline)]
+    fixed = get_setting(setting)
+    chosen = tuple(seeds) if seeds is not None else fixed.seeds
+    configs = {
+        (name, seed): resolve_run(name, setting, list(overrides), seed=seed) for name in names for seed in chosen
+    }
+    diff = config_diff({name: configs[name, chosen[0]] for name in names})
+    if not quiet:
+        print(f"Differences of the resolved configs ({setting}):\n{diff}\n", flush=True)
+    run_jobs(configs, out, jobs or default_jobs(), quiet)
+    predictions = read_predictions(out)
+    wanted = {(name, seed) for name, seed in configs}
+    tasks = list(dict.fromkeys(evaluation_of(configs[names[0], chosen[0]]).tasks))
+    predictions = [row for row in predictions if (row["method"], row["seed"]) in wanted and row["task"] in tasks]
+    predictions.sort(key=lambda row: (tasks.index(row["task"]), names.index(row["method"]), row["seed"]))
+    costs = [json.loads((job_folder(out, name, seed) / COST_FILE).read_text()) for name, seed in configs]
+    comparison = summarise(predictions, costs, baseline=baseline, chance=chance_levels(tasks))
+    (out / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in comparison.rows()))
+    (out / "costs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in costs))
+    table = render_table(comparison)
+    (out / "table.txt").write_text(table + "\n")
+    (out / "table.md").write_text(render_markdown(comparison) + "\n")
+    (out / "config_diff.txt").write_text(diff + "\n")
+    write_report(
+        out / "report.html",
+        comparison,
+        curves={name: rows for name, rows in read_curves(out).items() if name in names},
+        examples=collect_examples(predictions, configs[names[0], chosen[0]]),
+        config_diff=diff,
+        provenance=provenance(names, setting, chosen, overrides),
+    )
+    if not quiet:
+        print(table)
+        print(f"\n{time.time() - started:.0f} s; {out / 'report.html'} has curves, charts and examples", flush=True)
+    return comparison
+
+
+def default_jobs() -> int:
+    import torch
+
+    return 1 if torch.accelerator.is_available() else len(os.sched_getaffinity(0))
