@@ -140,8 +140,9 @@ def asked(split, task, number):
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "region_locate"])
 def test_blind_predictor_stays_near_chance(task):
     train = asked("train", task, 1000)
-    assert blind_accuracy(train, asked("validation", task, 600)) < chance(task) + 0.05
-    assert blind_accuracy(train, asked("test", task, 400)) < chance(task) + 0.05
+    # A thousand held-out questions keep the noise of a yes/no task near 1.6 points.
+    held_out = asked("validation", task, 700) + asked("test", task, 300)
+    assert blind_accuracy(train, held_out) < chance(task) + 0.05
 
 
 def test_blind_predictor_fitted_on_conversations_stays_near_chance():

@@ -7,7 +7,7 @@ from functools import lru_cache
 from zoo.data.sample import Message, Sample
 from zoo.data.scenes import words as language
 from zoo.data.scenes.draw import Draw
-from zoo.data.scenes.questions import MAKERS, PLANNERS, Question, Told, yes_no
+from zoo.data.scenes.questions import MAKERS, PLANNERS, Question, Told, near_misses, pair_question
 from zoo.data.scenes.render import check_image_size
 from zoo.data.scenes.source import (
     INSTRUCT_TASKS,
@@ -23,7 +23,7 @@ from zoo.data.scenes.source import (
     unseen_block,
 )
 from zoo.data.scenes.videos import MAX_MOVERS, VIDEO_MAKERS, draw_video
-from zoo.data.scenes.world import CHANNELS, UNSEEN_PAIRS, Scene, draw_scene
+from zoo.data.scenes.world import CHANNELS, UNSEEN_PAIRS, Scene, draw_pair, draw_scene
 from zoo.errors import ZooError, nearest
 from zoo.evaluation.items import Item
 
@@ -178,7 +178,7 @@ def _ask(draw: Draw, name: str, task: str, unseen: bool, target: str) -> tuple[S
     """
     planned = task in PLANNERS and not draw.coin(UNPLANNED[task])
     appear = task == "event_order" and draw.coin()
-    asked = draw.choice(UNSEEN_PAIRS if unseen else popular_pairs()) if task == "probe_popular" else None
+    asked = _probed(draw, task, unseen) if task in PROBE_TASKS else None
     while True:
         if task in VIDEO_MAKERS:
             low = {"event_order": 2, "motion_direction": 1, "event_count": 0}[task]
@@ -190,12 +190,26 @@ def _ask(draw: Draw, name: str, task: str, unseen: bool, target: str) -> tuple[S
             question = maker(scene, draw, Told())
         else:
             scene = draw_scene(draw, name, unseen=unseen)
-            question = _popular(scene, draw, *asked) if asked else MAKERS[task](scene, draw, Told())
+            question = _probe(scene, draw, task, asked) if asked else MAKERS[task](scene, draw, Told())
         if question is not None and target in ("", question.answer):
             return scene, question
 
 
-def _popular(scene: Scene, draw: Draw, colour: str, shape: str) -> Question:
-    present = any((thing.colour, thing.shape) == (colour, shape) for thing in scene.things)
-    phrase = language.article(language.noun_phrase(colour=colour, shape=shape))
-    return yes_no("probe_popular", draw, "probe", present, {colour, shape}, a=phrase)
+def _probed(draw: Draw, task: str, unseen: bool) -> tuple[str, str]:
+    if task == "probe_popular":
+        return draw.choice(UNSEEN_PAIRS if unseen else popular_pairs())
+    pair = draw_pair(draw, unseen=unseen)
+    assert pair is not None
+    return pair
+
+
+def _probe(scene: Scene, draw: Draw, task: str, pair: tuple[str, str]) -> Question | None:
+    """POPE's question (arXiv 2305.10355). The pair is drawn before the scene: each is there in half of its questions.
+
+    POPE's adversarial negatives occur together with what is in the picture; here objects occur independently, and the
+    lure is a colour and a shape that both are there, on different objects.
+    """
+    present = any((thing.colour, thing.shape) == pair for thing in scene.things)
+    if task == "probe_adversarial" and not present and pair not in near_misses(scene):
+        return None
+    return pair_question(task, "probe", draw, present, pair)

@@ -20,7 +20,6 @@ from zoo.data.scenes.world import (
     draw_pair,
 )
 
-Negative = Callable[[Scene, Draw], "tuple[str, str] | None"]
 Maker = Callable[[Scene, Draw, "Told"], "Question | None"]
 # The part of the negative questions of the existence task that borrow an attribute from an object in the picture.
 NEAR_MISSES = 1 / 3
@@ -85,8 +84,7 @@ def existence(scene: Scene, draw: Draw, told: Told) -> Question | None:
     """Yes or no by a coin, then a shape, a colour, or both."""
     kind = "pair" if scene.unseen else draw.choice(("shape", "colour", "pair"))
     if kind == "pair":
-        negative = near_miss if draw.coin(NEAR_MISSES) else absent_pair
-        return ask_pair(scene, draw, told, "existence", "existence", negative)
+        return _existence_of_pair(scene, draw, told)
     present = {getattr(thing, kind) for thing in scene.things} - told.words
     absent = set(CHANNELS[kind]) - {getattr(thing, kind) for thing in scene.things} - told.words
     if not present or not absent:
@@ -98,26 +96,20 @@ def existence(scene: Scene, draw: Draw, told: Told) -> Question | None:
     )
 
 
-def ask_pair(
-    scene: Scene,
-    draw: Draw,
-    told: Told,
-    task: str,
-    template: str,
-    negative: Negative,
-) -> Question | None:
-    """Ask for a colour and a shape together; both answers must be possible before the coin falls."""
-    positives = [(thing.colour, thing.shape) for thing in scene.things]
-    if scene.unseen:
-        positives = [positives[scene.focus]]
-    positives = [pair for pair in positives if not set(pair) & told.words]
-    absent = negative(scene, draw)
-    if not positives or absent is None or set(absent) & told.words:
+def _existence_of_pair(scene: Scene, draw: Draw, told: Told) -> Question | None:
+    things = (scene.things[scene.focus],) if scene.unseen else scene.things
+    present = [(thing.colour, thing.shape) for thing in things if not {thing.colour, thing.shape} & told.words]
+    absent = (near_miss if draw.coin(NEAR_MISSES) else absent_pair)(scene, draw)
+    if not present or absent is None or set(absent) & told.words:
         return None
     yes = draw.coin()
-    colour, shape = draw.choice(positives) if yes else absent
-    phrase = language.noun_phrase(colour=colour, shape=shape)
-    return yes_no(task, draw, template, yes, {colour, shape}, a=language.article(phrase))
+    return pair_question("existence", "existence", draw, yes, draw.choice(present) if yes else absent)
+
+
+def pair_question(task: str, template: str, draw: Draw, yes: bool, pair: tuple[str, str]) -> Question:
+    """Whether there is an object of this colour and shape."""
+    phrase = language.noun_phrase(colour=pair[0], shape=pair[1])
+    return yes_no(task, draw, template, yes, set(pair), a=language.article(phrase))
 
 
 def absent_pair(scene: Scene, draw: Draw) -> tuple[str, str] | None:
@@ -131,14 +123,22 @@ def absent_pair(scene: Scene, draw: Draw) -> tuple[str, str] | None:
 
 
 def near_miss(scene: Scene, draw: Draw) -> tuple[str, str] | None:
-    """An absent pair of two objects' colour and shape, or where there is none, one attribute away from an object."""
+    """One of ``near_misses``, the colour first as in draw_pair: no pair is the lure more often than it is the truth."""
+    near = near_misses(scene)
+    if not near:
+        return None
+    colour = draw.choice(sorted({colour for colour, _ in near}))
+    return colour, draw.choice([shape for other, shape in near if other == colour])
+
+
+def near_misses(scene: Scene) -> list[tuple[str, str]]:
+    """Absent pairs of one object's colour and another's shape, or where there are none, one attribute off an object."""
     present = {(thing.colour, thing.shape) for thing in scene.things}
     possible = [(colour, shape) for colour in COLOURS for shape in SHAPES]
     possible = [pair for pair in possible if pair not in present and (pair in UNSEEN_PAIRS) == scene.unseen]
     colours, shapes = {colour for colour, _ in present}, {shape for _, shape in present}
     crossed = [pair for pair in possible if pair[0] in colours and pair[1] in shapes]
-    touching = [pair for pair in possible if pair[0] in colours or pair[1] in shapes]
-    return draw.choice(crossed or touching) if touching else None
+    return crossed or [pair for pair in possible if pair[0] in colours or pair[1] in shapes]
 
 
 def yes_no(task: str, draw: Draw, template: str, yes: bool, asked: set[str], **parts: str) -> Question:
@@ -250,38 +250,42 @@ def same_size(scene: Scene, draw: Draw, told: Told) -> Question | None:
 
 
 def spatial(scene: Scene, draw: Draw, told: Told) -> Question | None:
-    """The side of one object on which another lies; only for two in one row or column, where one word is right."""
-    things = scene.things
-    aligned = [
-        (a, b)
-        for a in range(len(things))
-        for b in range(len(things))
-        if (things[a].row == things[b].row) != (things[a].column == things[b].column)
-    ]
-    chosen = two_things(scene, draw, told, aligned)
+    """The side of one object on which another lies."""
+    chosen = two_things(scene, draw, told, aligned_pairs(scene))
     if chosen is None:
         return None
     (first, second), (a, b), asked = chosen
-    if things[first].row == things[second].row:
-        answer = "left" if things[first].column < things[second].column else "right"
-    else:
-        answer = "above" if things[first].row < things[second].row else "below"
     return Question(
         task="spatial",
         text=draw.choice(language.QUESTIONS["spatial"]).format(a=a, b=b),
-        answer=answer,
+        answer=side_of(scene, first, second),
         candidates=language.SIDES,
         asked=asked,
         things=frozenset((first, second)),
     )
 
 
+def aligned_pairs(scene: Scene) -> list[tuple[int, int]]:
+    """Ordered pairs of objects in one row or column: there one word for the side is right and no other."""
+    cells = [(thing.row, thing.column) for thing in scene.things]
+    numbers = range(len(cells))
+    return [(a, b) for a in numbers for b in numbers if (cells[a][0] == cells[b][0]) != (cells[a][1] == cells[b][1])]
+
+
+def side_of(scene: Scene, first: int, second: int) -> str:
+    """left, right, above or below: where the first of two aligned objects lies as seen from the second."""
+    one, other = scene.things[first], scene.things[second]
+    if one.row == other.row:
+        return "left" if one.column < other.column else "right"
+    return "above" if one.row < other.row else "below"
+
+
 def two_things(
     scene: Scene, draw: Draw, told: Told, pairs: list[tuple[int, int]]
 ) -> tuple[tuple[int, int], tuple[str, str], frozenset[str]] | None:
-    """Two different objects among ``pairs`` with a phrase for each that names its shape or colour but no size.
+    """Two different objects among ``pairs`` with a phrase for each that names neither size nor place.
 
-    Size is left out because one question asks for it, place because another does.
+    One of the questions asks for the size and one for the place.
     """
     options = []
     for first, second in pairs:
@@ -354,12 +358,6 @@ def region_locate(scene: Scene, draw: Draw, told: Told) -> Question | None:
     )
 
 
-def probe(task: str) -> Maker:
-    """The maker of POPE's probes (arXiv 2305.10355) with random or adversarial negatives."""
-    negative = near_miss if task == "probe_adversarial" else absent_pair
-    return lambda scene, draw, told: ask_pair(scene, draw, told, task, "probe", negative)
-
-
 MAKERS: dict[str, Maker] = {
     "existence": existence,
     "colour": attribute("colour"),
@@ -367,8 +365,6 @@ MAKERS: dict[str, Maker] = {
     "count": count_all,
     "comparison": same_size,
     "spatial": spatial,
-    "probe_random": probe("probe_random"),
-    "probe_adversarial": probe("probe_adversarial"),
     "region_describe": region("region_describe"),
     "region_colour": region("region_colour"),
     "region_shape": region("region_shape"),

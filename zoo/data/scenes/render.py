@@ -16,7 +16,6 @@ from zoo.data.scenes.world import (
     STAR_INNER,
     TEXTURES,
     TRIANGLE,
-    Background,
     Scene,
     Thing,
 )
@@ -119,16 +118,19 @@ def cell_labels(scene: Scene, grid: int) -> np.ndarray:
     return labels
 
 
-def _background(background: Background, image_size: int) -> Image.Image:
-    if background.kind == "plain":
-        return Image.new("RGB", (image_size, image_size), background.first)
-    first = np.array(background.first, dtype=np.float64)
-    second = np.array(background.second, dtype=np.float64)
-    if background.kind == "gradient":
-        corners = np.stack([first, second]).reshape((1, 2, 3) if background.horizontal else (2, 1, 3))
+def _background(seed: int, image_size: int) -> Image.Image:
+    """Plain, gradient or noise; light or dark, nearly grey: the six colours stay the only saturated ones."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    kind, light, level, *_ = generator.random(4).tolist()
+    level = 165 + 50 * level if light < 0.5 else 45 + 45 * level
+    first, second = level + generator.uniform(-20, 20, (2, 1)) + generator.uniform(-12, 12, (2, 3))
+    if kind < 1 / 3:
+        corners = first.reshape(1, 1, 3)
+    elif kind < 2 / 3:
+        corners = np.stack([first, second]).reshape((1, 2, 3) if kind < 1 / 2 else (2, 1, 3))
     else:
         # A coarse grid of tints rather than noise by pixel: it looks the same at every image size.
-        mix = np.random.Generator(np.random.PCG64(background.noise_seed)).random((12, 12, 1))
+        mix = generator.random((12, 12, 1))
         corners = first + (second - first) * mix + (mix - 0.5) * 24
     small = Image.fromarray(np.clip(corners, 0, 255).astype(np.uint8))
     return small.resize((image_size, image_size), Image.Resampling.BILINEAR)

@@ -16,9 +16,9 @@ PROBE_TASKS = ("probe_random", "probe_popular", "probe_adversarial")
 REGION_TASKS = ("region_describe", "region_colour", "region_shape", "region_locate")
 VIDEO_TASKS = tuple(VIDEO_MAKERS)
 KIND_TASKS = {"instruct": INSTRUCT_TASKS, "region": REGION_TASKS, "video": VIDEO_TASKS}
-# The place in this tuple is part of every seed: append, never reorder.
-STREAMS = ("instruct", "caption", "region", "video", "video_caption", "mixture", "text", "items", "popular", "support")
-KINDS = STREAMS[:6]
+KINDS = ("instruct", "caption", "region", "video", "video_caption", "mixture")
+# The place of a name is part of every seed: append, never reorder.
+STREAMS = (*KINDS, "text", "items", "popular", "support", "files")
 MIXTURE = {"instruct": 4.0, "caption": 2.0, "region": 2.0, "video": 2.0}
 # How often an opening question needs no plan: all objects counted, two sizes compared.
 UNPLANNED = {"count": 1 / 5, "comparison": 1 / 3}

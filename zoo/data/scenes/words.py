@@ -32,8 +32,12 @@ QUESTIONS = {
     "motion_direction": ("which way does {a} move?", "in which direction does {a} move?"),
     "moves_first": ("which moves first, {a} or {b}?",),
     "appears_first": ("which appears first, {a} or {b}?",),
+    "statement_count": ("is the number of {a} in the image {n}?",),
+    "statement_position": ("is {a} {side} {b}?",),
     "event_count": ("how many objects move?", "how many objects move in the video?"),
 }
+# MME ends each of its questions so.
+YES_OR_NO_SUFFIX = " Please answer yes or no."
 INSTRUCTIONS = {
     "full": (
         "describe the image in detail.",
@@ -74,7 +78,18 @@ def words(text: str) -> list[str]:
 def vocabulary() -> list[str]:
     """All lower-case words and punctuation marks that any text of the world uses, sorted."""
     texts = [template for templates in (*QUESTIONS.values(), *INSTRUCTIONS.values()) for template in templates]
-    texts += [*CAPTIONS, *FACTS, *PLACES, *NUMBERS, *YES_NO, *SIDES, *DIRECTIONS, *ORDINARY, ";"]
+    texts += [
+        YES_OR_NO_SUFFIX.lower(),
+        *CAPTIONS,
+        *FACTS,
+        *PLACES,
+        *NUMBERS,
+        *YES_NO,
+        *SIDES,
+        *DIRECTIONS,
+        *ORDINARY,
+        ";",
+    ]
     texts += [word for channel in CHANNELS.values() for word in channel]
     texts += [f"{shape}s" for shape in SHAPES]
     return sorted({word for text in texts for word in words(text)})

@@ -99,26 +99,15 @@ class Motion:
 
 
 @dataclass(frozen=True, slots=True)
-class Background:
-    """``kind`` is plain, gradient or noise; colours are muted RGB triples of uint8 values."""
-
-    kind: str
-    first: tuple[int, int, int]
-    second: tuple[int, int, int]
-    horizontal: bool
-    noise_seed: int
-
-
-@dataclass(frozen=True, slots=True)
 class Scene:
     """Things are in reading order. ``focus`` is the index of the thing with an unseen pair, or -1.
 
-    ``motions`` is empty for an image and parallel to ``things`` for a video.
+    ``motions`` is empty for an image and parallel to ``things`` for a video. ``background`` is the seed of its looks.
     """
 
     name: str
     things: tuple[Thing, ...]
-    background: Background
+    background: int
     focus: int = -1
     motions: tuple[Motion, ...] = ()
 
@@ -207,7 +196,7 @@ def try_scene(draw: Draw, name: str, unseen: bool, plan: Plan) -> Scene | None:
     return Scene(
         name=name,
         things=tuple(things[index] for index in order),
-        background=draw_background(draw),
+        background=draw.below(2**31),
         focus=order.index(focus) if unseen else -1,
     )
 
@@ -227,25 +216,4 @@ def place_thing(draw: Draw, shape: str, colour: str, size: str, texture: str, ce
         x=(column + 0.5) / GRID + draw.uniform(-room, room),
         y=(row + 0.5) / GRID + draw.uniform(-room, room),
         radius=radius,
-    )
-
-
-def draw_background(draw: Draw) -> Background:
-    """Light or dark, nearly grey: the six colours stay the only saturated ones in the picture."""
-    level = draw.uniform(165, 215) if draw.coin() else draw.uniform(45, 90)
-
-    def tint() -> tuple[int, int, int]:
-        shade = level + draw.uniform(-20, 20)
-        return (
-            int(shade + draw.uniform(-12, 12)),
-            int(shade + draw.uniform(-12, 12)),
-            int(shade + draw.uniform(-12, 12)),
-        )
-
-    return Background(
-        kind=draw.choice(("plain", "gradient", "noise")),
-        first=tint(),
-        second=tint(),
-        horizontal=draw.coin(),
-        noise_seed=draw.below(2**31),
     )
