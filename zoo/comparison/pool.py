@@ -20,7 +20,9 @@ def run_jobs(configs: dict[tuple[str, int], RunConfig], out: Path, jobs: int, qu
     num_items = len(evaluation.tasks) * evaluation.num_items
     total = sum(sum(stage.steps or 0 for stage in config.method.stages) + num_items for config in waiting)
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-    context = multiprocessing.get_context("spawn")
+    # The fork server imports torch and transformers once; every job starts from there as a process of its own.
+    context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+    context.set_forkserver_preload(["zoo.comparison.job"])
     events = context.Queue()
     running: dict[str, Any] = {}
     # Tiny tensors gain nothing from a thread pool that waits actively; set before the children import torch.
