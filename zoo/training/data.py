@@ -117,6 +117,8 @@ def iterate(data: StepData, start: int, stop: int) -> Iterator[tuple[list[Batch]
         data,
         batch_size=None,
         sampler=range(start, stop),
+        # Without one of its own, the loader would draw from the random state that dropout goes on from after a resume.
+        generator=torch.Generator(),
         num_workers=data.training.num_workers,
         prefetch_factor=2 if data.training.num_workers else None,
     )

@@ -32,6 +32,8 @@ def add_lora(module: nn.Module, config: LoraConfig) -> None:
         r=config.rank, lora_alpha=config.alpha, lora_dropout=config.dropout, bias="none", target_modules=targets
     )
     inject_adapter_in_model(peft_config, module)
+    # New modules are born in training mode: their dropout would be active in a part that is being evaluated.
+    module.train(module.training)
 
 
 def merge_lora(module: nn.Module) -> None:
