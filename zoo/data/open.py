@@ -19,7 +19,7 @@ PUBLISHED = {
 
 
 def open_data(spec: str, *, media_root: str | None = None) -> Any:
-    """Samples by spec: ``scenes:KIND?num_samples=N&seed=S&image_size=P``, or a path of ``zoo.data.sources``.
+    """Samples by spec: ``scenes:KIND?num_samples=N&seed=S&image_size=P&tasks=A,B``, or a path of ``zoo.data.sources``.
 
     Returns a map-style source, or an iterable one for tar shards.
 
@@ -32,9 +32,12 @@ def open_data(spec: str, *, media_root: str | None = None) -> Any:
         return open_source(spec, media_root=media_root)
     kind, _, query = spec.removeprefix(SCENES).partition("?")
     options: dict[str, Any] = {"split": "train"}
-    allowed = ("split", "num_samples", "seed", "image_size", "questions_per_scene")
+    texts: dict[str, Any] = {"split": str, "tasks": lambda value: value.split(",")}
+    numbers = dict.fromkeys(("num_samples", "seed", "image_size", "questions_per_scene", "num_frames"), int)
     for key, value in parse_qsl(query, keep_blank_values=True):
-        if key not in allowed:
-            raise ZooError(f"data {spec!r}: unknown option {key!r}.{nearest(key, allowed)}")
-        options[key] = value if key == "split" else int(value)
+        if key not in texts | numbers:
+            raise ZooError(f"data {spec!r}: unknown option {key!r}.{nearest(key, [*texts, *numbers])}")
+        if key in numbers and not value.isdigit():
+            raise ZooError(f"data {spec!r}: {key} is {value!r}; give a number")
+        options[key] = (texts | numbers)[key](value)
     return SceneSource(kind=kind, **options)

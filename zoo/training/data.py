@@ -68,10 +68,14 @@ class StepData(Dataset):
             self._epoch, self._order = epoch, torch.randperm(len(self.source), generator=generator)
         return int(self._order[offset])
 
-    def __getitem__(self, step: int) -> tuple[list[Batch], list[str]]:
+    def __getitem__(self, step: int) -> "tuple[list[Batch], list[str]] | ZooError":
         first = step * self.stage.batch
         positions = range(first + self.rank, first + self.stage.batch, self.world_size)
-        return self.assemble([self.source[self.sample_index(position)] for position in positions])
+        try:
+            return self.assemble([self.source[self.sample_index(position)] for position in positions])
+        except ZooError as error:
+            # Raised in a worker process it would arrive wrapped in a traceback; the reader raises it.
+            return error
 
     def assemble(self, samples: list[Any]) -> tuple[list[Batch], list[str]]:
         examples = [self.preprocessor(s, self.template, max_length=self.stage.max_length) for s in samples]
@@ -122,4 +126,10 @@ def iterate(data: StepData, start: int, stop: int) -> Iterator[tuple[list[Batch]
         num_workers=data.training.num_workers,
         prefetch_factor=2 if data.training.num_workers else None,
     )
-    return iter(loader)
+    return map(_raised, loader)
+
+
+def _raised(item: "tuple[list[Batch], list[str]] | ZooError") -> tuple[list[Batch], list[str]]:
+    if isinstance(item, ZooError):
+        raise item
+    return item
