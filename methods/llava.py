@@ -1,4 +1,4 @@
-"""LLaVA (Liu et al., 2023): CLIP-L/224 patches of the penultimate layer through one linear layer into Vicuna's input."""
+"""LLaVA (Liu et al., 2023): CLIP-L/224 patches of the penultimate layer through a linear layer into Vicuna's input."""
 
 from zoo import EncoderConfig, LanguageModelConfig, Linear, Method, Splice, Stage, method
 

@@ -1,4 +1,4 @@
-"""LLaVA-1.5 (Liu et al., 2023): CLIP-L/336 patches through a two-layer MLP into Vicuna's input; images padded square."""
+"""LLaVA-1.5 (Liu et al., 2023): CLIP-L/336 patches through a two-layer MLP into Vicuna; images padded square."""
 
 from zoo import MLP, EncoderConfig, LanguageModelConfig, Method, Splice, Stage, method
 

@@ -1,7 +1,7 @@
 """Configuration: frozen dataclasses, overridden as ``key.sub=value`` through OmegaConf, saved resolved with every run.
 
-A part that comes in several kinds (connector, fusion) is a dataclass with a ``kind`` field; in YAML the kind chooses the
-class. A method that brings a connector of its own only has to define it: subclasses of ``PartConfig`` register by kind.
+A part that comes in several kinds (connector, fusion) is a dataclass with a ``kind`` field; in YAML the kind chooses
+the class. A method that brings a connector of its own only defines it: subclasses of ``PartConfig`` register by kind.
 """
 
 import dataclasses
@@ -118,7 +118,7 @@ def kind_class(annotation: Any) -> type | None:
 
 
 def from_dict(cls: type, values: dict[str, Any], where: str = "") -> Any:
-    """Build a config dataclass from plain values (a YAML file). Unknown keys raise ZooError naming the nearest match."""
+    """A config dataclass from plain values (a YAML file). Unknown keys raise ZooError naming the nearest match."""
     if issubclass(cls, PartConfig):
         kind = values.get("kind", "")
         if kind not in cls.kinds:

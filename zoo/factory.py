@@ -5,9 +5,9 @@ from typing import Any
 import torch
 
 from zoo.config import override
+from zoo.definition import Method, Setting, get_setting
 from zoo.encoders import build_encoder
 from zoo.language import build_language_model
-from zoo.definition import Method, Setting, get_setting
 from zoo.model import VLM
 from zoo.registry import get_method
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from zoo.factory import build_model
 from zoo.errors import ZooError
+from zoo.factory import build_model
 from zoo.model import VLM
 from zoo.run import CONFIG_FILE, load_run
 from zoo.training.checkpoint import STATE_FILE, WEIGHTS_FILE, list_checkpoints, load_weights, read_state

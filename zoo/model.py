@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from zoo.config import PARTS
 from zoo.connectors import Connector, ConnectorContext
 from zoo.data.batch import IGNORE, Batch, Preprocessor, shifted_labels
+from zoo.definition import Method
 from zoo.encoders import VisionEncoder
 from zoo.fusion import Fusion
 from zoo.language import LanguageModel
-from zoo.definition import Method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,9 @@ class VLM(nn.Module):
         return [row[keep] for row, keep in zip(picked, targets != IGNORE)]
 
     @torch.no_grad()
-    def generate(self, batch: Batch, *, max_new_tokens: int, stop_ids: Sequence[int], **options: object) -> list[list[int]]:
+    def generate(
+        self, batch: Batch, *, max_new_tokens: int, stop_ids: Sequence[int], **options: object
+    ) -> list[list[int]]:
         """Greedy continuation (transformers' generate; ``options`` go to it) of a left-padded batch.
 
         Returns the new ids of each row, up to and without the first stop id.

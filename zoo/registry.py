@@ -84,7 +84,9 @@ def get_method(name: str) -> "Method":
 def schema_errors(name: str, facts: dict[str, Any]) -> list[str]:
     """What is wrong with one entry of registry.yaml; empty when it is complete."""
     errors = [f"{name}: missing key {key!r}" for key in ENTRY_KEYS if key not in facts]
-    errors += [f"{name}: unknown key {key!r}.{nearest(key, list(ENTRY_KEYS))}" for key in facts if key not in ENTRY_KEYS]
+    errors += [
+        f"{name}: unknown key {key!r}.{nearest(key, list(ENTRY_KEYS))}" for key in facts if key not in ENTRY_KEYS
+    ]
     for key, kind in ENTRY_KEYS.items():
         if key in facts and not isinstance(facts[key], kind):
             errors.append(f"{name}: {key} must be a {kind.__name__}, not {facts[key]!r}")

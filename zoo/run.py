@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from zoo.config import TrainingConfig, from_dict, override, read_yaml, save_yaml
-from zoo.errors import ZooError, nearest
 from zoo.definition import EvaluationSetting, Method, get_setting
+from zoo.errors import ZooError, nearest
 from zoo.registry import entry, get_method
 
 CONFIG_FILE = "config.yaml"

@@ -89,7 +89,9 @@ class Sample:
             )
         for box in self.boxes:
             if not (0 <= box.x0 <= box.x1 and 0 <= box.y0 <= box.y1):
-                raise ZooError(f"sample {self.id!r}: {box} is not x0 <= x1, y0 <= y1 in pixels; give corners, not sizes")
+                raise ZooError(
+                    f"sample {self.id!r}: {box} is not x0 <= x1, y0 <= y1 in pixels; give corners, not sizes"
+                )
             if not 0 <= box.medium < len(self.media):
                 raise ZooError(f"sample {self.id!r}: {box} refers to medium {box.medium} of {len(self.media)}")
         return self

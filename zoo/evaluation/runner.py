@@ -123,7 +123,9 @@ class Evaluator:
                 *self.label.items(),
             ):
                 if row[key] != expected:
-                    raise ZooError(f"{out} holds predictions with {key} {row[key]!r}, now it is {expected!r}; choose another --out")
+                    raise ZooError(
+                        f"{out} holds predictions with {key} {row[key]!r}, now it is {expected!r}; choose another --out"
+                    )
         return {row["id"]: row for row in rows}
 
     def _greedy(self, items: Sequence[Item]) -> list[dict[str, Any]]:

@@ -161,7 +161,8 @@ def restore(checkpoint: Path, *, optimizer: torch.optim.Optimizer) -> None:
         rng = torch.load(checkpoint / RNG_FILE, weights_only=True)
     except (RuntimeError, EOFError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ZooError(f"checkpoint {checkpoint} is damaged ({reason}); delete it to resume from the one before") from None
+        fix = "delete it to resume from the one before"
+        raise ZooError(f"checkpoint {checkpoint} is damaged ({reason}); {fix}") from None
     torch.set_rng_state(rng["cpu"])
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):

@@ -22,7 +22,8 @@ def num_steps(stage: Stage, num_samples: int | None) -> int:
     if stage.steps is not None:
         return stage.steps
     if num_samples is None:
-        raise ZooError(f"stage {stage.name!r}: {stage.data} is a stream of unknown length; set stages.{stage.name}.steps")
+        key = f"stages.{stage.name}.steps"
+        raise ZooError(f"stage {stage.name!r}: {stage.data} is a stream of unknown length; set {key}")
     return max(1, int(stage.epochs * num_samples) // stage.batch)
 
 

@@ -14,15 +14,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from zoo.factory import build_model
 from zoo.config import Stage
 from zoo.data.batch import Batch
 from zoo.data.open import open_data
 from zoo.data.templates import get_template
 from zoo.errors import ZooError
+from zoo.factory import build_model
 from zoo.model import VLM
 from zoo.run import CONFIG_FILE, RunConfig, load_run, save_run
 from zoo.training import checkpoint
@@ -112,7 +111,8 @@ class Trainer:
                 checkpoint.load_weights(model, done, self.resume_from)
             self._trim_metrics(start_stage, start_step)
             for index in range(start_stage, len(config.method.stages)):
-                self._run_stage(model, index, start_step if index == start_stage else 0, bool(state) and index == start_stage)
+                resumes = bool(state) and index == start_stage
+                self._run_stage(model, index, start_step if resumes else 0, resumes)
             if self.is_main:
                 checkpoint.save_weights(model, config, config.method.stages, self.out / MODEL_FOLDER)
                 (self.out / DONE_FILE).write_text(json.dumps(self.totals, indent=1))
@@ -161,21 +161,15 @@ class Trainer:
         model.to(accelerator.device)
         optimizer = AdamW(parameter_groups(model, stage), betas=stage.betas, eps=stage.eps)
         wrapped, optimizer = accelerator.prepare(model, optimizer)
-        scheduler = LambdaLR(optimizer, schedule(stage, total))
         if restore:
             assert self.resume_from is not None
             checkpoint.restore(self.resume_from, optimizer=optimizer)
-            # The schedule is a pure function of the step; stepping it rebuilds its state and keeps the optimizer's.
-            scheduler = LambdaLR(optimizer, schedule(stage, total), last_epoch=-1)
-            for group, factor in zip(optimizer.param_groups, scheduler.base_lrs):
-                group["lr"] = factor * schedule(stage, total)(start)
-            scheduler.last_epoch = start
         else:
             set_seed(config.seed * 1009 + index)
+        factor = schedule(stage, total)
         writer = self._tensorboard()
-        bar = tqdm(
-            total=total, initial=start, desc=stage.name, unit="step", disable=self.quiet or not self.is_main, dynamic_ncols=True
-        )
+        hidden = self.quiet or not self.is_main
+        bar = tqdm(total=total, initial=start, desc=stage.name, unit="step", disable=hidden, dynamic_ncols=True)
 
         def save(step: int) -> None:
             if self.is_main:
@@ -193,25 +187,29 @@ class Trainer:
         with bar:
             clock = time.perf_counter()
             for step, (batches, silent) in enumerate(iterate(data, start, total), start=start):
+                # The rate is a pure function of the step: nothing of it has to be saved.
+                for group in optimizer.param_groups:
+                    group["lr"] = group["base_lr"] * factor(step)
                 row = self._step(wrapped, optimizer, batches, silent, stage)
-                scheduler.step()
                 self._count(row, time.perf_counter() - clock)
                 clock = time.perf_counter()
                 row = {"stage": stage.name, "stage_index": index, "step": step + 1, **row}
                 row |= {"lr": {g["name"]: g["lr"] for g in optimizer.param_groups}}
                 row["seconds"] = round(self.totals["seconds"], 3)
-                bar.set_postfix(loss=f"{row['loss']:.3f}", tokens_per_s=f"{row['tokens_per_second']:.0f}", refresh=False)
+                speed = f"{row['tokens_per_second']:.0f}"
+                bar.set_postfix(loss=f"{row['loss']:.3f}", tokens_per_s=speed, refresh=False)
                 bar.update()
                 if self.on_step:
                     self.on_step(row)
                 if self.is_main and (step + 1) % config.training.log_every == 0:
                     self._log(row, writer)
-                finished = step + 1 == total
-                if self.interrupted or finished or (config.training.save_every and (step + 1) % config.training.save_every == 0):
+                finished, every = step + 1 == total, config.training.save_every
+                if self.interrupted or finished or (every and (step + 1) % every == 0):
                     save(step + 1)
                     clock = time.perf_counter()
                 if self.interrupted and not (finished and index + 1 == len(config.method.stages)):
-                    raise Interrupted(f"stopped in stage {stage.name} after step {step + 1} of {total}; saved in {self.out}")
+                    where = f"stage {stage.name} after step {step + 1} of {total}"
+                    raise Interrupted(f"stopped in {where}; saved in {self.out}")
         if writer:
             writer.close()
         accelerator.free_memory()
@@ -234,8 +232,8 @@ class Trainer:
         if num_supervised == 0:
             ids = [i for batch in batches for i in batch.sample_ids] + silent
             raise ZooError(
-                f"no supervised token in a whole step: every answer of samples {', '.join(ids[:8])} is empty or cut off by "
-                f"max_length {stage.max_length}; raise stages.{stage.name}.max_length or run zoo data check"
+                f"no supervised token in a whole step: every answer of samples {', '.join(ids[:8])} is empty or cut off "
+                f"by max_length {stage.max_length}; raise stages.{stage.name}.max_length or run zoo data check"
             )
         # Ranks may differ in their number of forwards; all of them have to take part in each collective.
         num_forwards = int(accelerator.gather(torch.tensor([len(batches)], device=accelerator.device)).max())

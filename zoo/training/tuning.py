@@ -1,4 +1,4 @@
-"""Which parameters a stage trains: every part frozen, full or lora; optimizer groups; the table printed before a start."""
+"""Which parameters a stage trains (every part frozen, full or lora), at which learning rate; the table of them."""
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
@@ -61,7 +61,7 @@ def set_trainable(model: VLM, stage: Stage) -> None:
     for name, module in model.parts():
         mode = stage.train.get(name, "frozen")
         for key, parameter in module.named_parameters():
-            parameter.requires_grad_(mode == "full" and LORA_MARK not in key or mode == "lora" and LORA_MARK in key)
+            parameter.requires_grad_(mode == ("lora" if LORA_MARK in key else "full"))
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ZooError(
             f"stage {stage.name!r} trains nothing: {dict(stage.train)} names no part that {model.method.name} has; "
@@ -86,7 +86,7 @@ def parameter_groups(model: VLM, stage: Stage) -> list[dict]:
         for decay in (True, False):
             if chosen := [parameter for parameter in trained if (parameter.ndim > 1) == decay]:
                 weight_decay = stage.weight_decay if decay else 0.0
-                groups.append({"name": name, "params": chosen, "lr": lr, "weight_decay": weight_decay})
+                groups.append({"name": name, "params": chosen, "lr": lr, "base_lr": lr, "weight_decay": weight_decay})
     return groups
 
 
