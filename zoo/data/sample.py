@@ -1,7 +1,7 @@
 """One training or evaluation example, whatever file it came from: messages, media, boxes.
 
-Text refers to media by placeholder: the n-th ``<image>`` or ``<video>`` of the conversation stands for the n-th entry of
-``media``, the n-th ``<box>`` for the n-th entry of ``boxes``.
+Text refers to media by placeholder: the n-th ``<image>`` or ``<video>`` of the conversation stands for the n-th entry
+of ``media``, the n-th ``<box>`` for the n-th entry of ``boxes``.
 """
 
 import re
@@ -23,8 +23,8 @@ class Medium:
     """An image or a video, not yet decoded.
 
     ``source`` is a path, the bytes of an image file, a ``PIL.Image.Image``, an array or tensor (height, width, 3) of
-    uint8, a list of those (the frames of a video), or a function without arguments that returns one of them. ``name`` identifies the medium in
-    messages and in caches; it defaults to the path where there is one.
+    uint8, a list of those (the frames of a video), or a function without arguments that returns one of them. ``name``
+    identifies the medium in messages and in caches; it defaults to the path where there is one.
     """
 
     kind: Literal["image", "video"]
@@ -34,7 +34,7 @@ class Medium:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Box:
-    """A box in pixels of the original image: 0 <= x0 <= x1 <= width, 0 <= y0 <= y1 <= height, continuous coordinates."""
+    """A box in continuous pixels of the original image: 0 <= x0 <= x1 <= width, 0 <= y0 <= y1 <= height."""
 
     x0: float
     y0: float

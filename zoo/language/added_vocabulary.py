@@ -1,7 +1,7 @@
 """Added tokens in rows of their own, so that the base checkpoint's matrices stay as they are, on disk and in training.
 
-The extended layers are still ``nn.Embedding`` and ``nn.Linear`` with the base ``weight`` under its old key; the new rows
-live beside it as ``added``.
+The extended layers are still ``nn.Embedding`` and ``nn.Linear`` with the base ``weight`` under its old key; the new
+rows live beside it as ``added``.
 """
 
 import torch

@@ -232,8 +232,8 @@ class Trainer:
         if num_supervised == 0:
             ids = [i for batch in batches for i in batch.sample_ids] + silent
             raise ZooError(
-                f"no supervised token in a whole step: every answer of samples {', '.join(ids[:8])} is empty or cut off "
-                f"by max_length {stage.max_length}; raise stages.{stage.name}.max_length or run zoo data check"
+                f"no supervised token in a whole step: every answer of samples {', '.join(ids[:8])} is empty or cut "
+                f"off by max_length {stage.max_length}; raise stages.{stage.name}.max_length or run zoo data check"
             )
         # Ranks may differ in their number of forwards; all of them have to take part in each collective.
         num_forwards = int(accelerator.gather(torch.tensor([len(batches)], device=accelerator.device)).max())
