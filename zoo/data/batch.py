@@ -8,7 +8,7 @@ from torch import Tensor
 
 from zoo.data.boxes import get_box_codec
 from zoo.data.encode import encode
-from zoo.data.media import load_frames
+from zoo.data.media import image_size, load_frames
 from zoo.data.sample import Box, Sample
 from zoo.data.templates import Template
 from zoo.data.transforms import Geometry, ImageTransform
@@ -91,6 +91,15 @@ class Preprocessor:
         self.num_media_tokens = num_media_tokens
         self.box_codec = get_box_codec(box_codec)
 
+    def geometries(self, sample: Sample) -> list[Geometry]:
+        """How boxes of each medium map to the frame that the method sees, from the sizes of the media alone.
+
+        A method without encoder sees none; its boxes are fractions of the padded square, as LLaVA-1.5 writes them.
+        """
+        sizes = [image_size(medium, sample_id=sample.id) for medium in sample.media]
+        transforms = [self.transform or ImageTransform(size=max(size), resize="pad") for size in sizes]
+        return [transform.geometry(size) for transform, size in zip(transforms, sizes)]
+
     def __call__(
         self, sample: Sample, template: Template, *, max_length: int | None = None, generation: bool = False
     ) -> Example:
@@ -99,7 +108,6 @@ class Preprocessor:
         frames: list[Tensor] = []
         num_frames: list[int] = []
         geometries: list[Geometry] = []
-        # A method without encoder still needs the size of the image where a box is written as text.
         if self.transform is not None:
             for medium in sample.media:
                 images = load_frames(medium, sample_id=sample.id)
@@ -111,9 +119,7 @@ class Preprocessor:
         else:
             num_tokens = [0] * len(sample.media)
             if sample.boxes:
-                for medium in sample.media:
-                    image = load_frames(medium, sample_id=sample.id)[0]
-                    geometries.append(ImageTransform(size=max(image.size), resize="pad").geometry(image.size))
+                geometries = self.geometries(sample)
 
         def box_text(box: Box) -> str:
             return self.box_codec.encode(box, geometries[box.medium])

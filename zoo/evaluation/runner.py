@@ -159,7 +159,8 @@ class Evaluator:
     def _row(self, item: Item, example: Example, prediction: str) -> dict[str, Any]:
         parse_box = None
         if item.metric == "box_iou":
-            geometry = example.geometries[item.boxes[0].medium if item.boxes else 0]
+            geometries = example.geometries or self.preprocessor.geometries(item.sample)
+            geometry = geometries[item.boxes[0].medium if item.boxes else 0]
             codec = self.preprocessor.box_codec
 
             def parse_box(text: str) -> Any:

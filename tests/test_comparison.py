@@ -1,0 +1,87 @@
+"""Comparisons: the whole path on tiny parts, going on after an interruption, and refusing an unequal one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from zoo.comparison import compare
+from zoo.comparison.diff import config_diff
+from zoo.config import override
+from zoo.errors import ZooError
+from zoo.run import resolve_run
+
+SCENES = "scenes:instruct?num_samples=64&image_size=32&questions_per_scene=2"
+
+
+@pytest.fixture(scope="module")
+def setting(tiny_setting, tmp_path_factory):
+    """The tiny setting on scenes, with two tasks, saving at every step."""
+    values = yaml.safe_load(open(tiny_setting).read())
+    for stage in values["stages"].values():
+        stage |= {"data": SCENES, "steps": 2}
+    values["training"] |= {"save_every": 1}
+    values["evaluation"] |= {"tasks": ["existence", "region_locate"], "num_items": 6, "max_new_tokens": 4}
+    file = tmp_path_factory.mktemp("setting") / "tiny-scenes.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return str(file)
+
+
+def test_compare_writes_everything_and_repeats_nothing(setting, tmp_path):
+    comparison = compare(["llava-1.5"], setting, tmp_path, seeds=[0, 1], jobs=2, quiet=True)
+    assert comparison.methods == ("blind", "llava-1.5") and comparison.tasks == ("existence", "region_locate")
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert {(row["method"], row["task"]) for row in rows} == {
+        (method, task) for method in comparison.methods for task in comparison.tasks
+    }
+    assert all(row["n_items"] == 6 and row["seeds"] == [0, 1] for row in rows)
+    costs = {row["method"]: row for row in map(json.loads, (tmp_path / "costs.jsonl").read_text().splitlines())}
+    assert costs["blind"]["visual_tokens"] == 0 and costs["llava-1.5"]["visual_tokens"] == 16
+    assert costs["blind"]["trainable_parameters"] < costs["llava-1.5"]["trainable_parameters"]
+    page = (tmp_path / "report.html").read_text()
+    assert "data:image/png" in page and "llava-1.5" in page and "http" not in page.split("<body")[1].split("src=")[0]
+    assert "connector" in (tmp_path / "config_diff.txt").read_text()
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/**/*") if path.is_file()}
+    again = compare(["llava-1.5"], setting, tmp_path, seeds=[0, 1], jobs=2, quiet=True)
+    assert again.rows() == comparison.rows()
+    assert made == {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/**/*") if path.is_file()}
+    with pytest.raises(ZooError, match="choose another --out"):
+        compare(["llava-1.5"], setting, tmp_path, seeds=[0, 1], overrides=["stages.instruct.lr=0.1"], quiet=True)
+
+
+def test_interrupted_comparison_goes_on_to_the_same_result(setting, tmp_path):
+    command = [sys.executable, "-m", "zoo", "compare", "llava-1.5", "--setting", setting, "--seeds", "0", "--jobs", "1"]
+    process = subprocess.Popen([*command, "--out", tmp_path / "cut"], stderr=subprocess.PIPE, start_new_session=True)
+    first = tmp_path / "cut" / "runs" / "blind" / "seed-0" / "checkpoints"
+    while not list(first.glob("*/state.json")) and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err.decode()
+    assert b"Traceback" not in err, err.decode()
+    assert not (tmp_path / "cut" / "results.jsonl").exists()
+    subprocess.run([*command, "--out", tmp_path / "cut"], check=True, capture_output=True)
+    whole = compare(["llava-1.5"], setting, tmp_path / "whole", seeds=[0], jobs=1, quiet=True)
+    rows = [json.loads(line) for line in (tmp_path / "cut" / "results.jsonl").read_text().splitlines()]
+    assert rows == json.loads(json.dumps(whole.rows()))
+
+
+def test_only_the_method_may_differ(setting):
+    configs = {name: resolve_run(name, setting) for name in ("blind", "llava", "llava-1.5")}
+    lines = config_diff(configs).splitlines()
+    assert any(line.strip().startswith("connector.kind: llava linear | llava-1.5 mlp") for line in lines)
+    assert not any("stages.instruct.lr" in line or "training" in line for line in lines)
+    for key in ("method.stages.instruct.lr=0.5", "training.micro_batch=1", "seed=5"):
+        with pytest.raises(ZooError, match=key.split("=")[0].replace(".", r"\.")):
+            config_diff(configs | {"llava": override(configs["llava"], [key])})
+
+
+def test_a_failing_job_is_named(setting, tmp_path):
+    bad = ["stages.instruct.data=nowhere.json"]
+    with pytest.raises(ZooError, match=r"blind seed 0: .*nowhere\.json"):
+        compare(["llava-1.5"], setting, tmp_path, seeds=[0], overrides=bad, jobs=1, quiet=True)
