@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -119,19 +120,21 @@ def save_checkpoint(
     config: RunConfig,
     stages: "tuple[Stage, ...] | list[Stage]",
     optimizer: torch.optim.Optimizer,
+    rng: list[dict[str, Tensor]],
     state: dict[str, Any],
     keep: int,
 ) -> Path:
-    """Write one checkpoint atomically: a folder appears under its final name only when it is whole on disk."""
+    """Write one checkpoint atomically: a folder appears under its final name only when it is whole on disk.
+
+    ``rng`` holds the ``rng_state`` of every rank. The newest ``keep`` checkpoints remain, with 0 all of them.
+    """
     name = f"{state['stage_index']}-{state['stage']}-{state['step']:08d}"
     temporary = folder / f".writing-{name}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    for unfinished in folder.glob(".writing-*"):
+        shutil.rmtree(unfinished)
     temporary.mkdir(parents=True)
     save_weights(model, config, stages, temporary)
     torch.save(optimizer.state_dict(), temporary / OPTIMIZER_FILE)
-    rng = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        rng |= {f"cuda:{i}": value for i, value in enumerate(torch.cuda.get_rng_state_all())}
     torch.save(rng, temporary / RNG_FILE)
     (temporary / STATE_FILE).write_text(json.dumps(state, indent=1))
     for file in temporary.iterdir():
@@ -151,20 +154,41 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    return json.loads((checkpoint / STATE_FILE).read_text())
-
-
-def restore(checkpoint: Path, *, optimizer: torch.optim.Optimizer) -> None:
-    """Put back optimizer and random state; the weights are loaded by ``load_weights`` before."""
+    """Stage, step and totals of a checkpoint. Raises ZooError when its file is damaged."""
     try:
-        optimizer.load_state_dict(torch.load(checkpoint / OPTIMIZER_FILE, weights_only=True))
-        rng = torch.load(checkpoint / RNG_FILE, weights_only=True)
-    except (RuntimeError, EOFError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        fix = "delete it to resume from the one before"
-        raise ZooError(f"checkpoint {checkpoint} is damaged ({reason}); {fix}") from None
-    torch.set_rng_state(rng["cpu"])
+        return json.loads((checkpoint / STATE_FILE).read_text())
+    except ValueError as error:
+        raise _damaged(checkpoint / STATE_FILE, error) from None
+
+
+def rng_state() -> dict[str, Tensor]:
+    """The random state of this process, on the CPU and on its device."""
+    state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
-        for i in range(torch.cuda.device_count()):
-            if f"cuda:{i}" in rng:
-                torch.cuda.set_rng_state(rng[f"cuda:{i}"], i)
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def restore(checkpoint: Path, *, optimizer: torch.optim.Optimizer, rank: int = 0) -> None:
+    """Put back optimizer and random state; the weights are loaded by ``load_weights`` before.
+
+    Raises:
+        ZooError: a damaged file, an optimizer of other parameters, a checkpoint of fewer processes.
+    """
+    file = checkpoint / OPTIMIZER_FILE
+    try:
+        optimizer.load_state_dict(torch.load(file, weights_only=True))
+        file = checkpoint / RNG_FILE
+        states = torch.load(file, weights_only=True)
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnpicklingError) as error:
+        raise _damaged(file, error) from None
+    if rank >= len(states):
+        raise ZooError(f"{checkpoint} was written by {len(states)} processes; resume with at most as many")
+    torch.set_rng_state(states[rank]["cpu"])
+    if torch.cuda.is_available() and "cuda" in states[rank]:
+        torch.cuda.set_rng_state(states[rank]["cuda"])
+
+
+def _damaged(file: Path, error: Exception) -> ZooError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ZooError(f"{file} is damaged ({reason}); delete the folder {file.parent} to resume from the one before it")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_seed
 from torch.optim import AdamW
 from tqdm import tqdm
 
@@ -69,7 +70,9 @@ class Trainer:
         # A trained encoder read at its penultimate layer has a last block without gradient.
         trains_encoder = any(stage.train.get("encoder", "frozen") != "frozen" for stage in config.method.stages)
         handler = DistributedDataParallelKwargs(find_unused_parameters=trains_encoder)
-        self.accelerator = Accelerator(mixed_precision=precision, kwargs_handlers=[handler])
+        # accelerate joins processes without an accelerator only when told that the CPU is meant.
+        on_cpu = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.accelerator.is_available()
+        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[handler])
         self.is_main = self.accelerator.is_main_process
         self.checkpoints = out / CHECKPOINT_FOLDER
         found = checkpoint.list_checkpoints(self.checkpoints)
@@ -87,7 +90,9 @@ class Trainer:
         if recorded.method != self.config.method or recorded.seed != self.config.seed:
             from zoo.config import differences, to_dict
 
-            key, old, new = differences(to_dict(recorded), to_dict(self.config))[0]
+            # How steps are computed (training.*) may change; only what decides the result may not.
+            pair = [{key: to_dict(run)[key] for key in ("method", "seed")} for run in (recorded, self.config)]
+            key, old, new = differences(*pair)[0]
             raise ZooError(f"{self.out} was started with {key} = {old}, now it is {new}; resume with the same config")
 
     def run(self) -> VLM:
@@ -96,6 +101,8 @@ class Trainer:
         set_seed(config.seed)
         if config.training.deterministic:
             torch.use_deterministic_algorithms(True, warn_only=True)
+        # A wrong path is said before gigabytes are loaded, and before the first stage has run for hours.
+        sources = [open_data(stage.data, media_root=stage.media_root) for stage in config.method.stages]
         if self.is_main:
             save_run(config, self.out)
         model = build_model(config.method, seed=config.seed, attention=config.training.attention)
@@ -112,7 +119,7 @@ class Trainer:
             self._trim_metrics(start_stage, start_step)
             for index in range(start_stage, len(config.method.stages)):
                 resumes = bool(state) and index == start_stage
-                self._run_stage(model, index, start_step if resumes else 0, resumes)
+                self._run_stage(model, index, sources[index], start_step if resumes else 0, resumes)
             if self.is_main:
                 checkpoint.save_weights(model, config, config.method.stages, self.out / MODEL_FOLDER)
                 (self.out / DONE_FILE).write_text(json.dumps(self.totals, indent=1))
@@ -132,11 +139,12 @@ class Trainer:
         file = self.out / METRICS_FILE
         if not self.is_main or not file.exists():
             return
-        rows = [json.loads(line) for line in file.read_text().splitlines() if line.endswith("}")]
+        # A kill while writing leaves a line without its end.
+        rows = [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
         kept = [row for row in rows if (row["stage_index"], row["step"]) <= (stage_index, step)]
         file.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
-    def _run_stage(self, model: VLM, index: int, start: int, restore: bool) -> None:
+    def _run_stage(self, model: VLM, index: int, source: Any, start: int, restore: bool) -> None:
         config, accelerator = self.config, self.accelerator
         stage = config.method.stages[index]
         prepare_adapters(model, [stage], config.seed)
@@ -144,7 +152,6 @@ class Trainer:
         set_train_mode(model)
         if config.training.gradient_checkpointing:
             enable_gradient_checkpointing(model)
-        source = open_data(stage.data, media_root=stage.media_root)
         data = StepData(
             source,
             stage=stage,
@@ -163,19 +170,22 @@ class Trainer:
         wrapped, optimizer = accelerator.prepare(model, optimizer)
         if restore:
             assert self.resume_from is not None
-            checkpoint.restore(self.resume_from, optimizer=optimizer)
+            checkpoint.restore(self.resume_from, optimizer=optimizer, rank=accelerator.process_index)
         else:
-            set_seed(config.seed * 1009 + index)
+            # Every rank has dropout of its own.
+            set_seed(config.seed * 1009 + index, device_specific=True)
         factor = schedule(stage, total)
-        writer = self._tensorboard()
+        writer = self._tensorboard(stage, start)
         hidden = self.quiet or not self.is_main
         bar = tqdm(total=total, initial=start, desc=stage.name, unit="step", disable=hidden, dynamic_ncols=True)
 
         def save(step: int) -> None:
+            rng = gather_object([checkpoint.rng_state()])
             if self.is_main:
                 checkpoint.save_checkpoint(
                     self.checkpoints,
                     model=accelerator.unwrap_model(wrapped),
+                    rng=rng,
                     config=config,
                     stages=config.method.stages[: index + 1],
                     optimizer=optimizer,
@@ -203,16 +213,23 @@ class Trainer:
                     self.on_step(row)
                 if self.is_main and (step + 1) % config.training.log_every == 0:
                     self._log(row, writer)
-                finished, every = step + 1 == total, config.training.save_every
-                if self.interrupted or finished or (every and (step + 1) % every == 0):
+                finished, every, stop = step + 1 == total, config.training.save_every, self._stop_agreed()
+                if stop or finished or (every and (step + 1) % every == 0):
                     save(step + 1)
                     clock = time.perf_counter()
-                if self.interrupted and not (finished and index + 1 == len(config.method.stages)):
+                if stop and not (finished and index + 1 == len(config.method.stages)):
                     where = f"stage {stage.name} after step {step + 1} of {total}"
                     raise Interrupted(f"stopped in {where}; saved in {self.out}")
         if writer:
             writer.close()
+        # Mixed precision wraps the model's forward; what is returned computes as what ``zoo.load`` will give.
+        accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
         accelerator.free_memory()
+
+    def _stop_agreed(self) -> bool:
+        """Whether any process was told to stop: a signal reaches the ranks in different steps."""
+        flag = torch.tensor(int(self.interrupted), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum"))
 
     def _step(
         self, model: torch.nn.Module, optimizer: Any, batches: list[Batch], silent: list[str], stage: Stage
@@ -236,12 +253,16 @@ class Trainer:
                 f"off by max_length {stage.max_length}; raise stages.{stage.name}.max_length or run zoo data check"
             )
         # Ranks may differ in their number of forwards; all of them have to take part in each collective.
-        num_forwards = int(accelerator.gather(torch.tensor([len(batches)], device=accelerator.device)).max())
+        all_forwards = accelerator.gather(torch.tensor([len(batches)], device=accelerator.device))
+        if int(all_forwards.min()) == 0:
+            raise ZooError(
+                f"a process has no supervised token in its share of a step{_named(silent)}; raise "
+                f"stages.{stage.name}.max_length or stages.{stage.name}.batch, or run zoo data check"
+            )
+        num_forwards = int(all_forwards.max())
         loss_sum = torch.zeros((), device=accelerator.device)
         for i in range(num_forwards):
-            batch = batches[min(i, len(batches) - 1)] if batches else None
-            if batch is None:
-                raise ZooError(f"a process has no usable sample in its step (cut off: {', '.join(silent[:8])})")
+            batch = batches[min(i, len(batches) - 1)]
             weight = 1.0 if i < len(batches) else 0.0
             with nullcontext() if i + 1 == num_forwards else accelerator.no_sync(model):
                 with accelerator.autocast():
@@ -274,12 +295,13 @@ class Trainer:
         self.totals["seconds"] += seconds
         row["tokens_per_second"] = row["tokens"] / max(seconds, 1e-9)
 
-    def _tensorboard(self) -> Any:
+    def _tensorboard(self, stage: Stage, start: int) -> Any:
         if not self.is_main or not self.config.training.tensorboard:
             return None
         from torch.utils.tensorboard import SummaryWriter
 
-        return SummaryWriter(self.out / "tensorboard")
+        # Points written after the checkpoint that the run goes on from are written again.
+        return SummaryWriter(self.out / "tensorboard" / stage.name, purge_step=start + 1 if start else None)
 
     def _log(self, row: dict[str, Any], writer: Any) -> None:
         with (self.out / METRICS_FILE).open("a") as file:
@@ -287,7 +309,11 @@ class Trainer:
         if writer:
             for key in ("loss", "grad_norm", "tokens_per_second"):
                 if row[key] is not None:
-                    writer.add_scalar(f"{row['stage']}/{key}", row[key], row["step"])
+                    writer.add_scalar(key, row[key], row["step"])
+
+
+def _named(ids: list[str]) -> str:
+    return f" (samples {', '.join(ids[:8])})" if ids else ""
 
 
 def enable_gradient_checkpointing(model: VLM) -> None:
