@@ -24,6 +24,7 @@ _EXPORTS = {
     "Connector": "zoo.connectors",
     "ConnectorConfig": "zoo.connectors",
     "ConnectorContext": "zoo.connectors",
+    "Features": "zoo.encoders",
     "Linear": "zoo.connectors",
     "MLP": "zoo.connectors",
     "Splice": "zoo.fusion",
