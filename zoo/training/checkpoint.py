@@ -120,6 +120,7 @@ def save_checkpoint(
     config: RunConfig,
     stages: "tuple[Stage, ...] | list[Stage]",
     optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
     rng: list[dict[str, Tensor]],
     state: dict[str, Any],
     keep: int,
@@ -134,7 +135,7 @@ def save_checkpoint(
         shutil.rmtree(unfinished)
     temporary.mkdir(parents=True)
     save_weights(model, config, stages, temporary)
-    torch.save(optimizer.state_dict(), temporary / OPTIMIZER_FILE)
+    torch.save({"optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}, temporary / OPTIMIZER_FILE)
     torch.save(rng, temporary / RNG_FILE)
     (temporary / STATE_FILE).write_text(json.dumps(state, indent=1))
     for file in temporary.iterdir():
@@ -169,15 +170,17 @@ def rng_state() -> dict[str, Tensor]:
     return state
 
 
-def restore(checkpoint: Path, *, optimizer: torch.optim.Optimizer, rank: int = 0) -> None:
-    """Put back optimizer and random state; the weights are loaded by ``load_weights`` before.
+def restore(checkpoint: Path, *, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, rank: int = 0) -> None:
+    """Put back optimizer, loss scale and random state; the weights are loaded by ``load_weights`` before.
 
     Raises:
         ZooError: a damaged file, an optimizer of other parameters, a checkpoint of fewer processes.
     """
     file = checkpoint / OPTIMIZER_FILE
     try:
-        optimizer.load_state_dict(torch.load(file, weights_only=True))
+        saved = torch.load(file, weights_only=True)
+        optimizer.load_state_dict(saved["optimizer"])
+        scaler.load_state_dict(saved["scaler"])
         file = checkpoint / RNG_FILE
         states = torch.load(file, weights_only=True)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnpicklingError) as error:

@@ -33,6 +33,7 @@ METRICS_FILE = "metrics.jsonl"
 MODEL_FOLDER = "model"
 CHECKPOINT_FOLDER = "checkpoints"
 DONE_FILE = "done.json"
+PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Interrupted(Exception):
@@ -64,7 +65,7 @@ class Trainer:
         on_step: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         precision = config.training.precision
-        if precision not in ("no", "bf16", "fp16"):
+        if precision not in PRECISIONS:
             raise ZooError(f"training.precision is {precision!r}; use no, bf16 or fp16")
         self.config, self.out, self.quiet, self.on_step = config, out, quiet, on_step
         # A trained encoder read at its penultimate layer has a last block without gradient.
@@ -72,7 +73,9 @@ class Trainer:
         handler = DistributedDataParallelKwargs(find_unused_parameters=trains_encoder)
         # accelerate joins processes without an accelerator only when told that the CPU is meant.
         on_cpu = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.accelerator.is_available()
-        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision=precision, kwargs_handlers=[handler])
+        # Not accelerate's mixed precision: it is one for the whole process, and stays wrapped around the model.
+        self.accelerator = Accelerator(cpu=on_cpu, mixed_precision="no", kwargs_handlers=[handler])
+        self.scaler = torch.amp.GradScaler(self.accelerator.device.type, enabled=precision == "fp16")
         self.is_main = self.accelerator.is_main_process
         self.checkpoints = out / CHECKPOINT_FOLDER
         found = checkpoint.list_checkpoints(self.checkpoints)
@@ -167,10 +170,12 @@ class Trainer:
             print(render_part_table(model, stage), flush=True)
         model.to(accelerator.device)
         optimizer = AdamW(parameter_groups(model, stage), betas=stage.betas, eps=stage.eps)
-        wrapped, optimizer = accelerator.prepare(model, optimizer)
+        wrapped = accelerator.prepare(model)
         if restore:
             assert self.resume_from is not None
-            checkpoint.restore(self.resume_from, optimizer=optimizer, rank=accelerator.process_index)
+            checkpoint.restore(
+                self.resume_from, optimizer=optimizer, scaler=self.scaler, rank=accelerator.process_index
+            )
         else:
             # Every rank has dropout of its own.
             set_seed(config.seed * 1009 + index, device_specific=True)
@@ -189,6 +194,7 @@ class Trainer:
                     config=config,
                     stages=config.method.stages[: index + 1],
                     optimizer=optimizer,
+                    scaler=self.scaler,
                     state={"stage_index": index, "stage": stage.name, "step": step, "totals": self.totals},
                     keep=config.training.keep_checkpoints,
                 )
@@ -222,8 +228,6 @@ class Trainer:
                     raise Interrupted(f"stopped in {where}; saved in {self.out}")
         if writer:
             writer.close()
-        # Mixed precision wraps the model's forward; what is returned computes as what ``zoo.load`` will give.
-        accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
         accelerator.free_memory()
 
     def _stop_agreed(self) -> bool:
@@ -261,23 +265,27 @@ class Trainer:
             )
         num_forwards = int(all_forwards.max())
         loss_sum = torch.zeros((), device=accelerator.device)
+        dtype = PRECISIONS[self.config.training.precision]
         for i in range(num_forwards):
             batch = batches[min(i, len(batches) - 1)]
             weight = 1.0 if i < len(batches) else 0.0
             with nullcontext() if i + 1 == num_forwards else accelerator.no_sync(model):
-                with accelerator.autocast():
+                with torch.autocast(accelerator.device.type, dtype=dtype, enabled=dtype is not None):
                     output = model(batch.to(accelerator.device))
                 if not torch.isfinite(output.loss_sum):
                     raise ZooError(
-                        f"loss is {float(output.loss_sum)} on samples {', '.join(batch.sample_ids[:8])}; lower the "
+                        f"loss is {output.loss_sum.item()} on samples {', '.join(batch.sample_ids[:8])}; lower the "
                         "learning rate, or look at these samples with zoo data check"
                     )
                 loss_sum += weight * output.loss_sum.detach()
                 # Data parallelism averages gradients over the processes, hence the factor.
-                accelerator.backward(output.loss_sum * (weight * accelerator.num_processes / num_supervised))
+                loss = output.loss_sum * (weight * accelerator.num_processes / num_supervised)
+                self.scaler.scale(loss).backward()
         trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        norm = accelerator.clip_grad_norm_(trained, stage.clip) if stage.clip else None
-        optimizer.step()
+        self.scaler.unscale_(optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(trained, stage.clip) if stage.clip else None
+        self.scaler.step(optimizer)
+        self.scaler.update()
         optimizer.zero_grad()
         loss_sum = accelerator.reduce(loss_sum, "sum")
         return {
