@@ -6,7 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from zoo.attention import register
 from zoo.errors import ZooError
@@ -37,6 +44,8 @@ class LanguageModel(nn.Module):
         self.model = model
         self._tokenizer = tokenizer
         self.num_added = num_added
+        # A checkpoint's own preferences (sampling, repetition penalty) would change what greedy decoding means.
+        model.generation_config = GenerationConfig.from_model_config(model.config)
         if num_added:
             extend(model, num_added, len(tokenizer) - num_added if tokenizer else None)
 
@@ -62,7 +71,7 @@ class LanguageModel(nn.Module):
 
 def _load_config(config: LanguageModelConfig) -> Any:
     known = KNOWN.get(config.id)
-    if config.architecture or (known and not config.id):
+    if config.architecture:
         values = dict(config.architecture)
         if "model_type" not in values:
             raise ZooError("language_model.architecture needs model_type (llama, qwen2, opt, ...); add it")
@@ -70,9 +79,13 @@ def _load_config(config: LanguageModelConfig) -> Any:
     if known:
         values = dict(known["architecture"])
         return AutoConfig.for_model(values.pop("model_type"), **values)
-    if not config.id:
-        raise ZooError("language_model has neither id nor architecture; set language_model.id")
     return _reach(config.id, lambda: AutoConfig.from_pretrained(resolve(config.id), revision=config.revision))
+
+
+def _locate(id: str) -> str:
+    """A folder or hub id. The short name of a known model and its hub id may both be mapped to a folder."""
+    location = resolve(id)
+    return resolve(KNOWN[id]["id"]) if location == id and id in KNOWN else location
 
 
 def _reach(id: str, load: Any) -> Any:
@@ -93,15 +106,16 @@ def load_tokenizer(config: LanguageModelConfig, added_tokens: tuple[str, ...] = 
     Raises:
         ZooError: it cannot be reached, or an added token is in the vocabulary already.
     """
-    known = KNOWN.get(config.id)
-    id = config.tokenizer or (known["id"] if known else config.id)
+    id = config.tokenizer or config.id
     if not id:
         return None
     revision = None if config.tokenizer else config.revision
-    tokenizer = _reach(id, lambda: AutoTokenizer.from_pretrained(resolve(id), revision=revision))
-    if added_tokens and tokenizer.add_tokens(list(added_tokens), special_tokens=True) != len(added_tokens):
-        taken = [token for token in added_tokens if tokenizer.convert_tokens_to_ids(token) < len(tokenizer)]
+    tokenizer = _reach(id, lambda: AutoTokenizer.from_pretrained(_locate(id), revision=revision))
+    vocabulary = tokenizer.get_vocab() if added_tokens else {}
+    if taken := [token for token in added_tokens if token in vocabulary]:
         raise ZooError(f"added tokens {taken} are in the vocabulary of {id!r} already; remove them from added_tokens")
+    if added_tokens and tokenizer.add_tokens(list(added_tokens), special_tokens=True) != len(added_tokens):
+        raise ZooError(f"added_tokens {list(added_tokens)} holds a token twice; name each once")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     return tokenizer
@@ -125,6 +139,10 @@ def build_language_model(
     Raises:
         ZooError: unreachable id, a checkpoint with missing or unexpected keys.
     """
+    if config.id and config.architecture:
+        raise ZooError(f"language_model: id {config.id!r} and architecture are both given; leave one of them empty")
+    if not config.id and not config.architecture:
+        raise ZooError("language_model has neither id nor architecture; set language_model.id")
     register()
     implementation = "zoo" if attention == "auto" else f"zoo_{attention}"
     loaded_tokenizer = load_tokenizer(config, added_tokens) if tokenizer else None
@@ -132,8 +150,7 @@ def build_language_model(
         hf_config = _load_config(config)
         model = AutoModelForCausalLM.from_config(hf_config, attn_implementation=implementation, dtype=dtype)
     else:
-        known = KNOWN.get(config.id)
-        id = resolve(known["id"] if known else config.id)
+        id = _locate(config.id)
         if not Path(id).is_dir() and Path(id).exists():
             raise ZooError(f"language model {config.id!r} is a file; give the folder that holds config.json")
         model, report = _reach(
@@ -143,6 +160,8 @@ def build_language_model(
                 revision=config.revision,
                 dtype=dtype,
                 attn_implementation=implementation,
+                # Mismatches come back in the report, and are refused below with their names.
+                ignore_mismatched_sizes=True,
                 output_loading_info=True,
             ),
         )
