@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from omegaconf import Container, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from zoo.errors import ZooError, nearest
 
@@ -146,9 +147,11 @@ def from_dict(cls: type, values: dict[str, Any], where: str = "") -> Any:
         arguments[key] = value
     try:
         built = cls(**arguments)
-    except TypeError as error:
-        raise ZooError(f"{where or cls.__name__}: {str(error).split('() ')[-1]}; add the key") from None
-    return override(built, [])
+    except (TypeError, AttributeError) as error:
+        reason = str(error).rpartition("() ")[2]
+        fix = "add the key" if "missing" in reason else "mend its values"
+        raise ZooError(f"{where or cls.__name__}: {reason}; {fix}") from None
+    return checked(built, where)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -162,15 +165,31 @@ def to_dict(config: Any) -> dict[str, Any]:
     return plain(dataclasses.asdict(config))
 
 
-def _writable(node: Container) -> None:
+def _tree(config: Any, where: str) -> Container:
+    try:
+        tree = OmegaConf.structured(config)
+        _make_writable(tree)
+    except OmegaConfBaseException as error:
+        path = ".".join(str(part) for part in (where, error.full_key) if part)
+        raise ZooError(f"{path}: {str(error).splitlines()[0]}") from None
+    return tree
+
+
+def _make_writable(node: Container) -> None:
     # OmegaConf marks the nodes of frozen dataclasses read-only, each by itself.
     OmegaConf.set_readonly(node, None)
-    if node._is_none() or node._is_missing():
-        return
     for key in node if OmegaConf.is_dict(node) else range(len(node)):
-        child = node._get_node(key)
-        if isinstance(child, Container):
-            _writable(child)
+        if isinstance(child := node[key], Container):
+            _make_writable(child)
+
+
+def checked(config: Any, where: str = "") -> Any:
+    """A copy of a config dataclass with every type checked, and lists where tuples are meant turned into those.
+
+    Raises:
+        ZooError: a value of the wrong type, below the key ``where``.
+    """
+    return OmegaConf.to_object(_tree(config, where))
 
 
 def _resolve(node: Any, keys: list[str], full: str) -> list[str]:
@@ -178,8 +197,6 @@ def _resolve(node: Any, keys: list[str], full: str) -> list[str]:
     if not keys:
         return []
     head, rest = keys[0], keys[1:]
-    if isinstance(node, Container) and node._is_none():
-        return keys
     if isinstance(node, Container) and not OmegaConf.is_dict(node):
         names = [str(entry.get("name", i)) if OmegaConf.is_dict(entry) else str(i) for i, entry in enumerate(node)]
         if head in names:
@@ -188,49 +205,72 @@ def _resolve(node: Any, keys: list[str], full: str) -> list[str]:
             raise ZooError(f"unknown key {full!r}: no entry {head!r}.{nearest(head, names)}")
         return [head, *_resolve(node[int(head)], rest, full)]
     if OmegaConf.is_dict(node):
-        free = OmegaConf.get_type(node) is dict
-        if not free and head not in node:
+        is_free = OmegaConf.get_type(node) is dict
+        if not is_free and head not in node:
             raise ZooError(f"unknown key {full!r}: no field {head!r}.{nearest(head, [str(k) for k in node])}")
-        return [head, *_resolve(node._get_node(head), rest, full)]
-    raise ZooError(f"unknown key {full!r}: {head!r} lies below a plain value")
+        return [head, *_resolve(node.get(head), rest, full)]
+    what = "a part that is not there (null)" if node is None else "a plain value"
+    raise ZooError(f"unknown key {full!r}: {head!r} lies below {what}")
+
+
+def _parse(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ZooError(f"override {text!r} has no '='; write key=value")
+    try:
+        parsed = OmegaConf.from_dotlist([f"value={value}"])
+        return key, OmegaConf.to_container(parsed)["value"]  # type: ignore[index,call-overload]
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ZooError(f"override {text!r} is no YAML value ({' '.join(str(error).split())}); mend it") from None
+
+
+def _exchange_part(config: Any, keys: list[str], value: Any, where: str) -> Any | None:
+    """The config with the part at ``keys`` exchanged whole; None where the key and value mean no such exchange."""
+    key, *rest = keys
+    hints = typing.get_type_hints(type(config))
+    cls = kind_class(hints[key]) if key in hints else None
+    if cls is None:
+        return None
+    old = getattr(config, key)
+    if issubclass(cls, PartConfig):
+        if rest == ["kind"] and old is not None and old.kind == value:
+            return config
+        if rest not in ([], ["kind"]) or not (isinstance(value, str) or (isinstance(value, dict) and "kind" in value)):
+            return None
+        new = from_dict(cls, {"kind": value} if isinstance(value, str) else value, where.removesuffix(".kind"))
+    elif rest and dataclasses.is_dataclass(old):
+        new = _exchange_part(old, rest, value, where)
+    else:
+        return None
+    return None if new is None else dataclasses.replace(config, **{key: new})
 
 
 def override(config: Any, overrides: "list[str] | dict[str, Any]") -> Any:
     """A copy of a config dataclass with ``key.sub=value`` applied and every type checked.
 
     Entries of a list that have a name are addressed by it: ``stages.instruct.lr=1e-4``. A part of several kinds can be
-    exchanged whole by its kind: ``connector=linear``.
+    exchanged whole by its kind: ``connector=linear``. A mapping of free keys is replaced: ``train={connector: full}``.
 
     Raises:
         ZooError: unknown key (with the nearest match), or a value of the wrong type.
     """
-    if isinstance(overrides, dict):
-        pairs = list(overrides.items())
-    else:
-        pairs = []
-        for entry in overrides:
-            key, equals, text = entry.partition("=")
-            if not equals:
-                raise ZooError(f"override {entry!r} has no '='; write key=value")
-            parsed = OmegaConf.from_dotlist([f"value={text}"])
-            value = OmegaConf.to_container(parsed)["value"]  # type: ignore[index,call-overload]
-            pairs.append((key, value))
+    pairs = list(overrides.items()) if isinstance(overrides, dict) else [_parse(text) for text in overrides]
     pairs = [(key, dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value) for key, value in pairs]
-    hints = typing.get_type_hints(type(config))
     remaining = []
     for key, value in pairs:
-        cls = kind_class(hints[key]) if key in hints else None
-        if cls and issubclass(cls, PartConfig) and isinstance(value, str | dict):
-            part = from_dict(cls, {"kind": value} if isinstance(value, str) else value, key)
-            config = dataclasses.replace(config, **{key: part})
-        else:
+        exchanged = _exchange_part(config, key.split("."), value, key)
+        if exchanged is None:
             remaining.append((key, value))
-    tree = OmegaConf.structured(config)
-    _writable(tree)
+        else:
+            config = exchanged
+    tree = _tree(config, "")
     for key, value in remaining:
         path = ".".join(_resolve(tree, key.split("."), key))
+        old = OmegaConf.select(tree, path)
+        is_free = OmegaConf.is_dict(old) and OmegaConf.get_type(old) is dict
         try:
-            OmegaConf.update(tree, path, value)
+            OmegaConf.update(tree, path, value, merge=not is_free)
+            OmegaConf.to_container(tree, resolve=True)
         except OmegaConfBaseException as error:
             raise ZooError(f"{key}={value}: {str(error).splitlines()[0]}") from None
     return OmegaConf.to_object(tree)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zoo.config import LoraConfig, Stage, from_dict, read_yaml
+from zoo.config import LoraConfig, Stage, TrainingConfig, checked, from_dict, read_yaml
 from zoo.connectors import ConnectorConfig
 from zoo.encoders import EncoderConfig
 from zoo.errors import ZooError, nearest
@@ -49,17 +49,24 @@ class Method:
         overrode: list[str] = []
 
         def fix(config: Any, values: dict[str, Any], where: str) -> Any:
-            for key, value in values.items():
-                old = getattr(config, key)
-                if old != value:
-                    overrode.append(f"{where}.{key}: {old} -> {value}")
-            return dataclasses.replace(config, **values)
+            fixed = checked(dataclasses.replace(config, **values), where)
+            for key in values:
+                old, new = getattr(config, key), getattr(fixed, key)
+                if old != new:
+                    overrode.append(f"{where}.{key}: {old} -> {new}")
+            return fixed
+
+        def source(values: dict[str, Any], **rest: Any) -> dict[str, Any]:
+            # Where other weights are given, what belonged to the method's own goes with them.
+            return (
+                {"id": "", "architecture": {}, **rest, **values} if {"id", "architecture"} & values.keys() else values
+            )
 
         encoder = self.encoder
         if encoder is not None:
-            encoder = fix(encoder, {"revision": None, "architecture": {}} | setting.encoder, "encoder")
+            encoder = fix(encoder, source(setting.encoder, revision=None), "encoder")
         language_model = fix(
-            self.language_model, {"revision": None, "architecture": {}} | setting.language_model, "language_model"
+            self.language_model, source(setting.language_model, revision=None, tokenizer=None), "language_model"
         )
         stages = []
         for stage in self.stages:
@@ -93,7 +100,7 @@ class Setting:
     description: str = ""
     encoder: dict[str, Any] = field(default_factory=dict)
     language_model: dict[str, Any] = field(default_factory=dict)
-    stages: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     evaluation: EvaluationSetting
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -128,4 +135,5 @@ def get_setting(name: str) -> Setting:
         for key in getattr(setting, part)[stage] if stage else getattr(setting, part):
             if key not in fields:
                 raise ZooError(f"{path}: unknown key {where}.{key!r}.{nearest(key, fields)}")
+    from_dict(TrainingConfig, setting.training, "training")
     return setting

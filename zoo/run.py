@@ -71,6 +71,8 @@ def resolve_run(
 
 def qualified(text: str) -> str:
     """``connector.depth=3`` -> ``method.connector.depth=3``; keys of the run stay as they are."""
+    if "=" not in text:
+        raise ZooError(f"override {text!r} has no '='; write key=value")
     head = text.split("=", 1)[0].split(".", 1)[0]
     run_keys = [f.name for f in dataclasses.fields(RunConfig)]
     method_keys = [f.name for f in dataclasses.fields(Method)]
