@@ -1,5 +1,6 @@
 """Tiny parts in the hub's layout, a setting made of them, and samples of every shape, shared by all tests."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from zoo.registry import get_method, list_methods
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread():
+def quick():
     # Two test processes share two cores; more threads only wait for each other.
     torch.set_num_threads(1)
+    # The loop collects garbage after every stage, which takes long with all of torch and transformers in the heap.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -119,7 +119,15 @@ def kind_class(annotation: Any) -> type | None:
 
 
 def from_dict(cls: type, values: dict[str, Any], where: str = "") -> Any:
-    """A config dataclass from plain values (a YAML file). Unknown keys raise ZooError naming the nearest match."""
+    """A config dataclass from plain values (a YAML file), below the key ``where``.
+
+    Raises:
+        ZooError: an unknown key (with the nearest match), a missing one, or a value of the wrong type.
+    """
+    return checked(_build(cls, values, where), where)
+
+
+def _build(cls: type, values: dict[str, Any], where: str) -> Any:
     if issubclass(cls, PartConfig):
         kind = values.get("kind", "")
         if kind not in cls.kinds:
@@ -136,22 +144,21 @@ def from_dict(cls: type, values: dict[str, Any], where: str = "") -> Any:
         if inner and isinstance(value, dict):
             is_mapping = typing.get_origin(annotations[key]) is dict
             value = (
-                {name: from_dict(inner, entry, f"{path}.{name}") for name, entry in value.items()}
+                {name: _build(inner, entry, f"{path}.{name}") for name, entry in value.items()}
                 if is_mapping
-                else from_dict(inner, value, path)
+                else _build(inner, value, path)
             )
         elif inner and isinstance(value, list | tuple):
-            value = tuple(from_dict(inner, entry, f"{path}.{i}") for i, entry in enumerate(value))
+            value = tuple(_build(inner, entry, f"{path}.{i}") for i, entry in enumerate(value))
         elif typing.get_origin(annotations[key]) is tuple and isinstance(value, list):
             value = tuple(value)
         arguments[key] = value
     try:
-        built = cls(**arguments)
+        return cls(**arguments)
     except (TypeError, AttributeError) as error:
         reason = str(error).rpartition("() ")[2]
         fix = "add the key" if "missing" in reason else "mend its values"
         raise ZooError(f"{where or cls.__name__}: {reason}; {fix}") from None
-    return checked(built, where)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
