@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from tiny import conversation, llama, train_tokenizer
+from tiny import conversation, fill, llama, train_tokenizer
 from transformers import GenerationConfig, LlamaForCausalLM
 
 from zoo.connectors import MLP
@@ -87,6 +87,24 @@ class TestPadding:
         difference = ours.logits[left.attention_mask] - theirs.logits[right.attention_mask]
         assert difference.abs().max() < TOLERANCE
         assert float(ours.loss_sum) == pytest.approx(float(theirs.loss_sum), rel=1e-6)
+
+    @torch.no_grad()
+    def test_position_embeddings_follow_the_samples(self, tiny_parts, method, samples):
+        # Llama's positions are relative; with learned ones a shift by padding or by packed neighbours would show.
+        gpt2 = {"model_type": "gpt2", "vocab_size": 420, "n_positions": 512, "n_embd": 32, "n_layer": 2, "n_head": 4}
+        language_model = LanguageModelConfig(architecture=gpt2, tokenizer=str(tiny_parts / "language_model"))
+        model = build_model(dataclasses.replace(method, language_model=language_model))
+        fill(model.language_model, 0.05)
+        examples = encode_all(model, samples[:3])
+        alone = [model(pad([example])).logits[0] for example in examples]
+        left, packed = pad(examples, side="left"), pack_rows([examples])
+        together, row = model(left).logits, model(packed).logits[0]
+        for number, logits in enumerate(alone):
+            assert (together[number, -len(logits) :] - logits).abs().max() < TOLERANCE
+        assert (row - torch.cat(alone)).abs().max() < TOLERANCE
+        prompts = encode_all(model, samples[:3], generation=True)
+        answers = model.generate(pad(prompts, side="left"), max_new_tokens=5, stop_ids=(2,))
+        assert answers == [model.generate(pad([p]), max_new_tokens=5, stop_ids=(2,))[0] for p in prompts]
 
     @torch.no_grad()
     def test_rows_without_media_are_as_alone(self, model, samples):

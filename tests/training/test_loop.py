@@ -242,22 +242,24 @@ def test_shards_train_and_resume(config, data_file, tmp_path):
 
 
 def test_metrics_and_tensorboard_have_every_step_once(config, tmp_path):
-    config = with_training(config, tensorboard=True, save_every=2)
+    config = with_stages(with_training(config, tensorboard=True, save_every=2), steps=5)
 
     def killed(row):
-        if (row["stage"], row["step"]) == ("align", 3):
+        if (row["stage"], row["step"]) == ("align", 4):
             raise MemoryError
 
     with pytest.raises(MemoryError):
         train(config, tmp_path / "run", quiet=True, on_step=killed)
+    # The third row is younger than the checkpoint, and is written again.
+    assert [row["step"] for row in metric_rows(tmp_path / "run")] == [1, 2, 3]
     train(config, tmp_path / "run", resume=True, quiet=True)
     rows = metric_rows(tmp_path / "run")
-    assert [(row["stage"], row["step"]) for row in rows] == [(s, n) for s in ("align", "instruct") for n in (1, 2, 3)]
+    assert [(row["stage"], row["step"]) for row in rows] == [(s, n) for s in ("align", "instruct") for n in range(1, 6)]
     for name in ("align", "instruct"):
         events = EventAccumulator(str(tmp_path / "run" / "tensorboard" / name)).Reload()
         assert set(events.Tags()["scalars"]) == {"loss", "grad_norm", "tokens_per_second"}
         points = events.Scalars("loss")
-        assert [point.step for point in points] == [1, 2, 3]
+        assert [point.step for point in points] == [1, 2, 3, 4, 5]
         losses = [row["loss"] for row in rows if row["stage"] == name]
         assert [point.value for point in points] == pytest.approx(losses, rel=1e-6)
 
