@@ -12,6 +12,7 @@ from training_tools import changed, metric_rows, with_stages
 
 import zoo
 from zoo.run import resolve_run, save_run
+from zoo.training.checkpoint import list_checkpoints
 from zoo.training.data import StepData
 from zoo.training.loop import train
 
@@ -22,7 +23,7 @@ def test_killed_runs_go_on_bitwise(tiny_setting, tmp_path):
     config = resolve_run(
         "llava-1.5", tiny_setting, ["training.save_every=2", "lora.rank=2", "lora.alpha=4", "lora.dropout=0.3"]
     )
-    config = with_stages(config, steps=8)
+    config = with_stages(config, steps=10)
     align, instruct = config.method.stages
     instruct = dataclasses.replace(instruct, train={"connector": "full", "language_model": "lora"})
     config = dataclasses.replace(config, method=dataclasses.replace(config.method, stages=(align, instruct)))
@@ -31,10 +32,12 @@ def test_killed_runs_go_on_bitwise(tiny_setting, tmp_path):
     killed = []
     metrics = tmp_path / "killed" / "metrics.jsonl"
     # Lines, not steps, are waited for: a resumed run writes again what came after its checkpoint.
-    for first, last in ((1, 6), (8, 10), (10, 12)):
+    for first, last in ((1, 7), (11, 13), (15, 17)):
         process = processes.start(tmp_path, tmp_path / "killed")
         killed.append(processes.kill_after(process, metrics, random.randint(first, last)))
     assert all(killed)
+    names = [path.name for path in list_checkpoints(tmp_path / "killed" / "checkpoints")]
+    assert names < ["1-instruct-00000010"] and names > ["1-instruct"], "the last kill has to hit the second stage"
     resumed = train(config, tmp_path / "killed", resume=True, quiet=True)
     assert not changed(expected, resumed)
     assert metric_rows(tmp_path / "killed") == metric_rows(tmp_path / "whole")
