@@ -133,18 +133,7 @@ def join(parts: list[str]) -> str:
 
 
 # Sets of attributes that may single out an object, with the getter of their values.
-REFERENCES = {
-    channels: attrgetter(*channels)
-    for channels in (
-        ("shape",),
-        ("colour", "shape"),
-        ("size", "shape"),
-        ("texture", "shape"),
-        ("colour",),
-        ("size",),
-        ("texture",),
-    )
-}
+REFERENCES = {channels: attrgetter(*channels) for channels in (("shape",), ("colour",), ("colour", "shape"))}
 
 
 def references(scene: Scene, index: int, without: str = "", places: bool = True) -> list[tuple[str, frozenset[str]]]:
@@ -161,10 +150,9 @@ def references(scene: Scene, index: int, without: str = "", places: bool = True)
         if sum(1 for other in scene.things if values_of(other) == values) == 1:
             attributes = (values,) if len(channels) == 1 else values
             found.append((f"the {noun_phrase(**dict(zip(channels, attributes)))}", frozenset(attributes)))
-    if places:
+    # Few forms: a tiny model has to meet each often enough to learn it. The place stands in where nothing else fits.
+    if places and not found:
         found.append((f"the object {at(thing.place)}", frozenset()))
-    if len(scene.things) == 1:
-        found.append(("the object", frozenset()))
     return found
 
 

@@ -1,0 +1,110 @@
+"""The backbones in the package: small, loadable by name, and able to do what the card says they can."""
+
+import importlib.util
+import random
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from zoo.data.scenes import SceneSource, cell_labels, draw_scene, render_image, vocabulary
+from zoo.data.scenes.draw import Draw
+from zoo.definition import get_setting
+from zoo.encoders import EncoderConfig, build_encoder
+from zoo.language import LanguageModelConfig, build_language_model
+from zoo.paths import ASSETS
+
+FOLDER = ASSETS / "scenes-tiny"
+PRETRAINING = Path(__file__).parents[1] / "benchmarks" / "backbones" / "scenes_tiny_language_model.py"
+SCENE_STREAM = 901
+
+
+@pytest.fixture(scope="module")
+def setting():
+    return get_setting("scenes-tiny")
+
+
+@pytest.fixture(scope="module")
+def language_model(setting):
+    return build_language_model(LanguageModelConfig(**setting.language_model)).eval()
+
+
+def test_files_are_small_and_described():
+    sizes = {path.relative_to(FOLDER).as_posix(): path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) < 5_000_000, sizes
+    assert {"README.md", "encoder/model.safetensors", "language_model/model.safetensors"} <= sizes.keys()
+    card = (FOLDER / "README.md").read_text()
+    for fact in ("scenes_tiny_encoder.py", "scenes_tiny_language_model.py", "Apache-2.0", "training split"):
+        assert fact in card
+
+
+def test_tokenizer_writes_back_any_text(language_model):
+    tokenizer = language_model.tokenizer
+    draw = random.Random(0)
+    texts = [
+        "",
+        " ",
+        "\n\n  x\t",
+        "Größe: 3,5 µm — 你好 🙂",
+        "is there a red circle?",
+        "don't  stop",
+        "\x00\x7f\u200b\ufeff",
+    ]
+    texts += ["".join(chr(draw.randrange(1, 0xD800)) for _ in range(20)) for _ in range(50)]
+    for text in texts:
+        ids = tokenizer(text)["input_ids"]
+        assert tokenizer.decode(ids) == text
+        assert tokenizer.bos_token_id not in ids and max(ids, default=0) < len(tokenizer)
+
+
+def test_tokenizer_has_a_token_for_every_word(language_model):
+    tokenizer = language_model.tokenizer
+    words = [word for word in vocabulary() if word.isalnum()] + ["USER", "ASSISTANT", "Human", "Assistant", "curious"]
+    for word in words:
+        assert len(tokenizer(word)["input_ids"]) == len(tokenizer(f" {word}")["input_ids"]) == 1, word
+    assert (tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token) == ("<pad>", "<s>", "</s>")
+    assert len(tokenizer) == language_model.model.get_input_embeddings().num_embeddings
+
+
+def scenes_and_labels(encoder, split, number):
+    """Features (patches, dim) and labels (patches, 4) of the patches that show an object."""
+    scenes = [draw_scene(Draw(0, split, SCENE_STREAM, index), "") for index in range(number)]
+    pixels = torch.stack([encoder.transform.apply(render_image(scene, encoder.image_size))[0] for scene in scenes])
+    with torch.no_grad():
+        tokens = encoder(pixels).tokens
+    labels = torch.stack([torch.from_numpy(cell_labels(scene, encoder.grid[0])) for scene in scenes])
+    shown = labels[..., 0] > 0
+    return tokens[shown].double(), labels[shown]
+
+
+def test_encoder_shows_attributes_to_a_linear_probe(setting):
+    encoder = build_encoder(EncoderConfig(**setting.encoder))
+    features, labels = scenes_and_labels(encoder, 0, 400)
+    held_out, expected = scenes_and_labels(encoder, 1, 200)
+    features, held_out = (torch.cat([x, x.new_ones(len(x), 1)], dim=1) for x in (features, held_out))
+    normal = features.T @ features + 0.1 * torch.eye(features.shape[1], dtype=torch.float64)
+    for channel, bar in enumerate((0.93, 0.97, 0.97, 0.97)):  # shape, colour, size, texture
+        targets = torch.nn.functional.one_hot(labels[:, channel]).double()
+        probe = torch.linalg.solve(normal, features.T @ targets)
+        accuracy = ((held_out @ probe).argmax(1) == expected[:, channel]).double().mean()
+        assert accuracy >= bar, (channel, accuracy)
+
+
+def test_language_model_answers_from_facts(language_model):
+    spec = importlib.util.spec_from_file_location("pretraining", PRETRAINING)
+    pretraining = importlib.util.module_from_spec(spec)
+    sys.modules["pretraining"] = pretraining
+    spec.loader.exec_module(pretraining)
+    right = pretraining.measure(language_model.model, language_model.tokenizer, seed=0, num=100)
+    assert set(right) == {"existence", "colour", "shape", "count"}
+    # Guessing gives at most a half; count is the hardest.
+    assert min(right[task] for task in ("existence", "colour", "shape")) >= 0.9, right
+    assert right["count"] >= 0.7, right
+
+
+def test_setting_draws_its_images_at_the_encoders_size(setting):
+    for stage in setting.stages.values():
+        assert f"image_size={setting.encoder['image_size']}" in stage["data"]
+        assert "split=" not in stage["data"]
+    assert len(SceneSource("train", "caption", 1)) == 1
