@@ -98,9 +98,9 @@ def test_language_model_answers_from_facts(language_model):
     spec.loader.exec_module(pretraining)
     right = pretraining.measure(language_model.model, language_model.tokenizer, seed=0, num=100)
     assert set(right) == {"existence", "colour", "shape", "count"}
-    # Guessing gives at most a half; count is the hardest.
-    assert min(right[task] for task in ("existence", "colour", "shape")) >= 0.9, right
-    assert right["count"] >= 0.7, right
+    # What the card says, less what a hundred scenes more or less can move it. Guessing gives at most a half.
+    for task, bar in {"existence": 0.92, "colour": 0.8, "shape": 0.88, "count": 0.82}.items():
+        assert right[task] >= bar, right
 
 
 def test_setting_draws_its_images_at_the_encoders_size(setting):

@@ -74,6 +74,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--media-root", help="folder of the images or videos of --task")
     command.add_argument("--decoding", default="greedy", help="greedy or likelihood (of an item's candidates)")
     command.add_argument("--max-new-tokens", type=int, default=16)
+    command.add_argument(
+        "--prompt-form", default="inference", help="inference (as published) or training, where a template has both"
+    )
     command.add_argument("--batch", type=int, default=64)
     command.add_argument("--out", help="folder for the predictions; an interrupted evaluation goes on from there")
     command.add_argument("--json", action="store_true")
@@ -187,14 +190,15 @@ def _evaluate(options: argparse.Namespace) -> None:
     from zoo.evaluation.tasks import chance_levels, scene_specs
 
     specs, tokens, batch = list(options.task), options.max_new_tokens, options.batch
+    form = options.prompt_form
     if options.setting:
         setting = get_setting(options.setting)
         fixed = setting.evaluation
         specs += scene_specs(fixed.tasks, fixed.num_items, fixed.seed, setting.encoder.get("image_size"))
-        tokens, batch = fixed.max_new_tokens, fixed.batch
+        tokens, batch, form = fixed.max_new_tokens, fixed.batch, fixed.prompt_form
     if not specs:
         raise ZooError("name what to score: --task scenes:colour, --task pope:FILE, or --setting NAME")
-    decoding = Decoding(mode=options.decoding, max_new_tokens=tokens)
+    decoding = Decoding(mode=options.decoding, max_new_tokens=tokens, prompt_form=form)
     rows = evaluate(
         options.model, specs, media_root=options.media_root, out=options.out, decoding=decoding, batch=batch
     )

@@ -82,7 +82,11 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSetting:
-    """Which tasks, on how many items each, decoded how. Greedy: temperature 0, one beam."""
+    """Which tasks, on how many items each, decoded how. Greedy: temperature 0, one beam.
+
+    ``prompt_form`` matters for templates whose published prompts differ between training and inference (LLaVA v0):
+    inference is what released weights were used with, training is what a model trained here has seen.
+    """
 
     data: str
     tasks: tuple[str, ...]
@@ -90,6 +94,7 @@ class EvaluationSetting:
     seed: int = 0
     batch: int = 64
     max_new_tokens: int = 16
+    prompt_form: str = "inference"
 
 
 @dataclass(frozen=True, kw_only=True)

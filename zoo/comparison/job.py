@@ -48,7 +48,7 @@ def run_job(config: RunConfig, out: Path, threads: int, on_progress: Callable[[i
         on_progress(_steps_saved(folder))
         model = train(config, folder, resume=True, quiet=True, on_step=lambda row: on_progress(1))
     evaluation = evaluation_of(config)
-    decoding = Decoding(max_new_tokens=evaluation.max_new_tokens)
+    decoding = Decoding(max_new_tokens=evaluation.max_new_tokens, prompt_form=evaluation.prompt_form)
     label = {"method": config.method.name, "seed": config.seed}
     evaluator = Evaluator(model, decoding=decoding, batch=evaluation.batch, label=label)
     began = time.perf_counter()

@@ -26,23 +26,28 @@ class Decoding:
     """How answers are found. Stored with every prediction.
 
     ``mode`` greedy generates; likelihood ranks an item's candidates by the log-probability of their tokens (end of turn
-    included), summed or averaged over tokens as ``normalisation`` says.
+    included), summed or averaged over tokens as ``normalisation`` says. ``prompt_form`` is inference or training: see
+    ``zoo.definition.EvaluationSetting``.
     """
 
     mode: str = "greedy"
     max_new_tokens: int = 16
     normalisation: str = "sum"
+    prompt_form: str = "inference"
 
     def __post_init__(self) -> None:
         if self.mode not in ("greedy", "likelihood"):
             raise ZooError(f"unknown decoding {self.mode!r}; use greedy or likelihood")
         if self.normalisation not in NORMALISATIONS:
             raise ZooError(f"unknown normalisation {self.normalisation!r}; use sum or mean")
+        if self.prompt_form not in ("inference", "training"):
+            raise ZooError(f"unknown prompt_form {self.prompt_form!r}; use inference or training")
 
     def describe(self) -> str:
+        prompts = f"{self.prompt_form} prompts"
         if self.mode == "likelihood":
-            return f"likelihood, {self.normalisation} over tokens"
-        return f"greedy, at most {self.max_new_tokens} new tokens"
+            return f"likelihood, {self.normalisation} over tokens, {prompts}"
+        return f"greedy, at most {self.max_new_tokens} new tokens, {prompts}"
 
 
 @torch.no_grad()
@@ -81,7 +86,8 @@ class Evaluator:
     def __init__(self, model: VLM, *, decoding: Decoding, batch: int = 64, label: dict[str, Any] | None = None) -> None:
         self.model, self.decoding, self.batch = model, decoding, batch
         self.label = label or {"method": model.method.name, "seed": 0}
-        self.template = get_template(model.method.template)
+        template = get_template(model.method.template)
+        self.template = template if decoding.prompt_form == "inference" else replace(template, inference=None)
         self.preprocessor: Preprocessor = model.preprocessor()
 
     def evaluate(

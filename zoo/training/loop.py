@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -109,7 +110,9 @@ class Trainer:
         if self.is_main:
             save_run(config, self.out)
         model = build_model(config.method, seed=config.seed, attention=config.training.attention)
-        handlers = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        # Python lets only the main thread set handlers; a run in another one is stopped by its owner.
+        numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+        handlers = {number: signal.signal(number, self._on_signal) for number in numbers}
         try:
             start_stage = start_step = 0
             state = checkpoint.read_state(self.resume_from) if self.resume_from else None
