@@ -85,7 +85,7 @@ def tiny_setting(tiny_parts, data_file) -> str:
         "language_model": {"id": str(tiny_parts / "language_model")},
         "stages": {name: stage for name in sorted(names)},
         "training": {"micro_batch": 2, "tensorboard": False},
-        "evaluation": {"data": "scenes", "tasks": ["existence"], "num_items": 8},
+        "evaluation": {"tasks": ["existence"], "num_items": 8},
         "seeds": [0],
     }
     file = tiny_parts / "tiny.yaml"

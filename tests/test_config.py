@@ -264,7 +264,7 @@ class TestUnder:
 
 class TestSettings:
     def write(self, tmp_path, **fields):
-        values = {"evaluation": {"data": "scenes", "tasks": ["existence"], "num_items": 4}} | fields
+        values = {"evaluation": {"tasks": ["existence"], "num_items": 4}} | fields
         (tmp_path / "own.yaml").write_text(yaml.safe_dump(values))
         return str(tmp_path / "own.yaml")
 
@@ -281,7 +281,7 @@ class TestSettings:
             ({"stages": {"align": {"step": 1}}}, "'step'. Did you mean 'steps'?"),
             ({"stages": {"align": None}}, "align"),
             ({"training": {"micro_bach": 1}}, "Did you mean 'micro_batch'?"),
-            ({"evaluation": {"data": "scenes"}}, "evaluation"),
+            ({"evaluation": {"num_items": 4}}, "evaluation"),
             ({"seeds": ["first"]}, "seeds"),
         ],
     )

@@ -8,8 +8,8 @@ from tiny import conversation, fill, llama, train_tokenizer
 from transformers import GenerationConfig, LlamaForCausalLM
 
 from zoo.connectors import MLP
-from zoo.data.batch import IGNORE, pack, pack_rows, pad
-from zoo.data.encode import stop_ids
+from zoo.data.batch import pack, pack_rows, pad
+from zoo.data.encode import IGNORED_LABEL, stop_ids
 from zoo.data.templates import get_template
 from zoo.errors import ZooError
 from zoo.evaluation.runner import generate_answers
@@ -158,7 +158,7 @@ class TestLoss:
         total, count = 0.0, 0
         for row in range(len(samples)):
             for position in range(1, batch.ids.shape[1]):
-                if batch.labels[row, position] != IGNORE:
+                if batch.labels[row, position] != IGNORED_LABEL:
                     total -= float(log_probabilities[row, position - 1, batch.labels[row, position]])
                     count += 1
         assert output.num_supervised == batch.num_supervised == count
@@ -208,7 +208,7 @@ class TestGeneration:
             longer = dataclasses.replace(
                 example,
                 ids=torch.cat([example.ids, extra]),
-                labels=torch.full((len(example) + len(ids),), IGNORE),
+                labels=torch.full((len(example) + len(ids),), IGNORED_LABEL),
                 media_mask=torch.cat([example.media_mask, torch.zeros(len(ids), dtype=torch.bool)]),
             )
             token = int(model(pad([longer])).logits[0, -1].argmax())

@@ -88,7 +88,6 @@ class EvaluationSetting:
     inference is what released weights were used with, training is what a model trained here has seen.
     """
 
-    data: str
     tasks: tuple[str, ...]
     num_items: int
     seed: int = 0

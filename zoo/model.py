@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from zoo.config import PARTS
 from zoo.connectors import Connector, ConnectorContext
-from zoo.data.batch import IGNORE, Batch, Preprocessor, shifted_labels
+from zoo.data.batch import Batch, Preprocessor, shifted_labels
+from zoo.data.encode import IGNORED_LABEL
 from zoo.definition import Method
 from zoo.encoders import VisionEncoder
 from zoo.fusion import Fusion
@@ -102,7 +103,7 @@ class VLM(nn.Module):
             use_cache=False,
         ).logits
         targets = shifted_labels(batch)
-        supervised = targets != IGNORE
+        supervised = targets != IGNORED_LABEL
         # Positions without a label are left out before the cast: float32 logits of a whole row are the largest tensor.
         losses = functional.cross_entropy(logits[:, :-1][supervised].float(), targets[supervised], reduction="sum")
         return Output(logits=logits, loss_sum=losses, num_supervised=int(supervised.sum()))
@@ -115,7 +116,7 @@ class VLM(nn.Module):
         targets = shifted_labels(batch)
         log_probabilities = logits[:, :-1].float().log_softmax(-1)
         picked = log_probabilities.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
-        return [row[keep] for row, keep in zip(picked, targets != IGNORE)]
+        return [row[keep] for row, keep in zip(picked, targets != IGNORED_LABEL)]
 
     @torch.no_grad()
     def generate(

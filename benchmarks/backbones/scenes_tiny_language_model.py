@@ -22,8 +22,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from zoo.data.batch import IGNORE, Batch, Example, pad, shifted_labels
-from zoo.data.encode import encode
+from zoo.data.batch import Batch, Example, pad, shifted_labels
+from zoo.data.encode import IGNORED_LABEL, encode
 from zoo.data.sample import Medium, Sample
 from zoo.data.scenes import draw_scene, vocabulary
 from zoo.data.scenes import words as language
@@ -191,7 +191,7 @@ def answer_logits(
         use_cache=False,
     ).last_hidden_state
     targets = shifted_labels(batch)
-    supervised = targets != IGNORE
+    supervised = targets != IGNORED_LABEL
     return model.lm_head(hidden[:, :-1][supervised]), targets[supervised]
 
 
@@ -280,7 +280,7 @@ def measure(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: i
         batch = pad([example])
         logits, targets = answer_logits(model, batch, phrases)
         hits = (logits.argmax(-1) == targets).tolist()
-        positions = (shifted_labels(batch)[0] != IGNORE).nonzero()[:, 0].tolist()
+        positions = (shifted_labels(batch)[0] != IGNORED_LABEL).nonzero()[:, 0].tolist()
         answers: list[list[bool]] = []
         for place, hit in enumerate(hits):
             if place and positions[place] == positions[place - 1] + 1:

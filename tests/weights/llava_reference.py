@@ -11,7 +11,8 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from zoo.data.batch import IGNORE, Example, pad
+from zoo.data.batch import Example, pad
+from zoo.data.encode import IGNORED_LABEL
 
 IMAGE_TOKEN = 99
 IMAGE_SIZE = 28
@@ -70,7 +71,7 @@ def examples(num_tokens, prompts=PROMPTS):
             Example(
                 sample_id=str(row),
                 ids=ids,
-                labels=torch.full_like(ids, IGNORE),
+                labels=torch.full_like(ids, IGNORED_LABEL),
                 media_mask=ids == IMAGE_TOKEN,
                 frames=frames,
                 num_frames=(1,) * num_images,

@@ -7,14 +7,12 @@ import torch
 from torch import Tensor
 
 from zoo.data.boxes import get_box_codec
-from zoo.data.encode import encode
+from zoo.data.encode import IGNORED_LABEL, encode
 from zoo.data.media import image_size, load_frames
 from zoo.data.sample import Box, Sample
 from zoo.data.templates import Template
 from zoo.data.transforms import Geometry, ImageTransform
 from zoo.errors import ZooError
-
-IGNORE = -100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +52,7 @@ class Batch:
     @property
     def num_supervised(self) -> int:
         """Labels that count: the first position of a document has no predecessor to predict it."""
-        return int((shifted_labels(self) != IGNORE).sum())
+        return int((shifted_labels(self) != IGNORED_LABEL).sum())
 
     def to(self, device: torch.device | str) -> "Batch":
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -63,10 +61,10 @@ class Batch:
 
 
 def shifted_labels(batch: Batch) -> Tensor:
-    """(rows, length - 1): what position t has to predict, IGNORE where that is another document's token."""
+    """(rows, length - 1): what position t has to predict, IGNORED_LABEL where that is another document's token."""
     labels = batch.labels[:, 1:]
     if batch.documents is not None:
-        labels = labels.masked_fill(batch.documents[:, 1:] != batch.documents[:, :-1], IGNORE)
+        labels = labels.masked_fill(batch.documents[:, 1:] != batch.documents[:, :-1], IGNORED_LABEL)
     return labels
 
 
@@ -150,7 +148,7 @@ def pad(examples: Sequence[Example], *, pad_id: int = 0, side: str = "right") ->
     return _assemble([[example] for example in examples], pad_id=pad_id, side=side, packed=False)
 
 
-def pack(examples: Sequence[Example], *, length: int, pad_id: int = 0) -> list[list[Example]]:
+def pack(examples: Sequence[Example], *, length: int) -> list[list[Example]]:
     """First-fit decreasing into rows of at most ``length`` tokens; a longer sample gets a row of its own."""
     rows: list[list[Example]] = []
     free: list[int] = []
@@ -177,7 +175,7 @@ def _assemble(rows: Sequence[Sequence[Example]], *, pad_id: int, side: str, pack
     length = max(sum(len(example) for example in row) for row in rows)
     shape = (len(rows), length)
     ids = torch.full(shape, pad_id)
-    labels = torch.full(shape, IGNORE)
+    labels = torch.full(shape, IGNORED_LABEL)
     positions = torch.zeros(shape, dtype=torch.long)
     documents = torch.full(shape, -1)
     media_mask = torch.zeros(shape, dtype=torch.bool)
