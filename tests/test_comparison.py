@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from zoo.comparison import compare
+from zoo.comparison.compare import applicable
 from zoo.comparison.diff import config_diff
 from zoo.config import override
 from zoo.errors import ZooError
@@ -79,6 +80,14 @@ def test_only_the_method_may_differ(setting):
     for key in ("method.stages.instruct.lr=0.5", "training.micro_batch=1", "seed=5"):
         with pytest.raises(ZooError, match=key.split("=")[0].replace(".", r"\.")):
             config_diff(configs | {"llava": override(configs["llava"], [key])})
+
+
+def test_an_override_of_a_stage_reaches_the_methods_that_have_it(setting, tmp_path):
+    given = ["stages.align.steps=1", "stages.instruct.steps=1", "method.stages.align.lr=0.1", "seed=3"]
+    chosen = applicable(["blind", "llava"], given)
+    assert chosen == {"blind": ["stages.instruct.steps=1", "seed=3"], "llava": given}
+    with pytest.raises(ZooError, match=r"'algin'"):
+        compare(["llava"], setting, tmp_path, seeds=[0], overrides=["stages.algin.steps=1"], quiet=True)
 
 
 def test_a_failing_job_is_named(setting, tmp_path):

@@ -203,7 +203,7 @@ def test_saving_and_reading_keeps_special_texts(tmp_path):
 
 
 def setting(**fields):
-    evaluation = EvaluationSetting(data="scenes", tasks=("existence",), num_items=4)
+    evaluation = EvaluationSetting(tasks=("existence",), num_items=4)
     stages = {"align": {"steps": 2, "lr": 0.5}, "instruct": {"steps": 3}}
     return Setting(**{"name": "own", "stages": stages, "evaluation": evaluation} | fields)
 

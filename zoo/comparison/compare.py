@@ -18,6 +18,7 @@ from zoo.evaluation.report import read_curves, read_predictions, write_report
 from zoo.evaluation.summary import Comparison, summarise
 from zoo.evaluation.table import render_markdown, render_table
 from zoo.evaluation.tasks import chance_levels
+from zoo.registry import get_method
 from zoo.run import resolve_run
 
 BASELINE = "blind"
@@ -51,8 +52,9 @@ def compare(
     names = [baseline, *(name for name in dict.fromkeys(methods) if name != baseline)]
     fixed = get_setting(setting)
     chosen = tuple(seeds) if seeds is not None else fixed.seeds
+    by_method = applicable(names, overrides)
     configs = {
-        (name, seed): resolve_run(name, setting, list(overrides), seed=seed) for name in names for seed in chosen
+        (name, seed): resolve_run(name, setting, by_method[name], seed=seed) for name in names for seed in chosen
     }
     diff = config_diff({name: configs[name, chosen[0]] for name in names})
     if not quiet:
@@ -83,6 +85,22 @@ def compare(
         print(table)
         print(f"\n{time.time() - started:.0f} s; {out / 'report.html'} has curves, charts and examples", flush=True)
     return comparison
+
+
+def applicable(names: Sequence[str], overrides: Sequence[str]) -> dict[str, list[str]]:
+    """The overrides of each method, less those of a stage that only other methods have (blind has no align stage).
+
+    A stage that none of them has stays in, for the error that names the nearest match.
+    """
+    stages = {name: {stage.name for stage in get_method(name).stages} for name in names}
+    known = set().union(*stages.values())
+
+    def concerns(name: str, text: str) -> bool:
+        head, _, rest = text.removeprefix("method.").partition(".")
+        stage = rest.split("=")[0].split(".")[0]
+        return head != "stages" or stage in stages[name] or stage not in known
+
+    return {name: [text for text in overrides if concerns(name, text)] for name in names}
 
 
 def default_jobs() -> int:
