@@ -4,16 +4,14 @@ import struct
 import time
 import tracemalloc
 import zlib
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
-from zoo.data.media import MAX_IMAGE_PIXELS, image_size, load_frames, sample_frames
+from zoo.data.frames import FrameSampling
+from zoo.data.media import MAX_IMAGE_PIXELS, count_frames, image_size, load_frames
 from zoo.data.sample import Medium
 from zoo.errors import ZooError
 
@@ -47,23 +45,6 @@ def write_png_header(path, width, height):
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = chunk(b"IDAT", zlib.compress(b"\0" * 1000))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b""))
-
-
-@given(st.integers(1, 300), st.integers(1, 64))
-def test_sampled_frames_are_in_range_ordered_and_reach_the_ends(num_available, num_wanted):
-    indices = sample_frames(num_available, num_wanted)
-    assert len(indices) == num_wanted and indices == sorted(indices)
-    assert indices[0] == 0
-    assert indices[-1] == (num_available - 1 if num_wanted > 1 else 0)
-    gaps = {after - before for before, after in pairwise(indices)}
-    assert not gaps or max(gaps) - min(gaps) <= 1
-
-
-def test_sampled_frames_follow_the_truncated_linspace():
-    assert sample_frames(10, 4) == [0, 3, 6, 9]
-    assert sample_frames(10, 8) == [0, 1, 2, 3, 5, 6, 7, 9]
-    assert sample_frames(2, 4) == [0, 0, 0, 1]
-    assert "0 frames" in refusal(sample_frames, 0, 3)
 
 
 def test_image_sources_give_the_same_pixels(tmp_path):
@@ -130,9 +111,11 @@ def test_video_sources_give_the_same_frames(tmp_path):
         for frame, array in zip(frames, arrays, strict=True):
             assert np.array_equal(np.asarray(frame), array)
         assert image_size(Medium(kind="video", source=source)) == (17, 12)
-        chosen = video(source, num_frames=4)
-        for frame, index in zip(chosen, sample_frames(12, 4), strict=True):
+        four = FrameSampling(kind="linspace", num_frames=4)
+        for frame, index in zip(video(source, frames=four), (0, 3, 7, 11), strict=True):
             assert np.array_equal(np.asarray(frame), arrays[index])
+        assert count_frames(Medium(kind="video", source=source)) == 12
+        assert count_frames(Medium(kind="video", source=source), frames=four) == 4
     assert len(video(paths, root=tmp_path)) == 12
     assert len(video(arrays[0])) == 1
     assert len(video(lambda: arrays[:3])) == 3
@@ -211,8 +194,7 @@ def test_paths_do_not_leave_the_root(tmp_path):
 def test_other_refusals(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"\0" * 100)
     (tmp_path / "hollow").mkdir()
-    assert "folder of frames" in refusal(video, tmp_path / "clip.mp4")
-    assert "folder of frames" in refusal(image, tmp_path / "clip.mp4")
+    assert "video medium" in refusal(image, tmp_path / "clip.mp4")
     assert "without frames" in refusal(video, tmp_path / "hollow")
     assert "without frames" in refusal(video, [])
     assert "without frames" in refusal(video, torch.zeros(0, 4, 4, 3, dtype=torch.uint8))
@@ -223,7 +205,6 @@ def test_other_refusals(tmp_path):
     assert "uint8" in refusal(image, torch.zeros(3, 4, 4))
     assert "uint8" in refusal(image, np.zeros((4, 4), dtype=np.uint8))
     assert "empty" in refusal(image, np.zeros((0, 4, 3), dtype=np.uint8))
-    assert "at least 1" in refusal(video, [noise()], num_frames=0)
     assert "a" * 20 in refusal(image, "a" * 5000 + ".png")
 
 

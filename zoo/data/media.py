@@ -1,8 +1,8 @@
 """Decoding: a medium of a sample becomes RGB frames, or one line that says what is wrong with the file.
 
-Everything goes through Pillow. EXIF orientation is ignored, as in the official code of the published methods
-(``Image.open(path).convert("RGB")``): a photo stored lying on its side is seen lying on its side, and boxes annotated
-on the stored pixels stay right.
+Images go through Pillow, video files through PyAV (``zoo.data.video_file``). EXIF orientation is ignored, as in the
+official code of the published methods (``Image.open(path).convert("RGB")``): a photo stored lying on its side is seen
+lying on its side, and boxes annotated on the stored pixels stay right.
 """
 
 import io
@@ -12,17 +12,22 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from zoo.data.frames import FrameSampling
 from zoo.data.sample import Medium
+from zoo.data.video_file import frame_size, num_video_frames, read_frames
 from zoo.errors import ZooError
 
 # Where Pillow refuses by default (twice the size it warns at): half a gigabyte of RGB.
 MAX_IMAGE_PIXELS = 178_956_970
+# What a video file may give without a sampling: above it the method's rule is missing, and the memory is full.
+MAX_FRAMES = 256
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".wmv", ".3gp", ".ogv", ".ts")
 )
@@ -31,27 +36,18 @@ FRAME_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".
 _BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, IndexError, TypeError)
 
 
-def sample_frames(num_available: int, num_wanted: int) -> list[int]:
-    """Indices of ``num_wanted`` frames spread evenly over ``num_available``, first and last included.
-
-    The rule of Video-LLaVA, LLaVA-NeXT and others: ``numpy.linspace(0, num_available - 1, num_wanted)``, truncated. A
-    single frame is the first one; a video with fewer frames than wanted repeats some, so the count is always met.
-
-    Raises:
-        ZooError: when either number is below 1.
-    """
-    if num_available < 1 or num_wanted < 1:
-        raise ZooError(f"cannot choose {num_wanted} of {num_available} frames; both numbers must be at least 1")
-    return np.linspace(0, num_available - 1, num_wanted, dtype=int).tolist()
-
-
 def load_frames(
-    medium: Medium, *, root: str | os.PathLike | None = None, sample_id: str = "", num_frames: int | None = None
+    medium: Medium,
+    *,
+    root: str | os.PathLike | None = None,
+    sample_id: str = "",
+    frames: FrameSampling | None = None,
 ) -> list[Image.Image]:
     """Decode a medium into RGB images: one for an image, several for a video.
 
     A video is a list of frames, an array or tensor (frames, height, width, 3) of uint8, a folder of frames (in natural
-    order: ``frame_2`` before ``frame_10``), or a file that Pillow reads as several frames (GIF, WebP, APNG, TIFF).
+    order: ``frame_2`` before ``frame_10``), a file that Pillow reads as several frames (GIF, WebP, APNG, TIFF), or a
+    video file or the bytes of one (``zoo.data.video_file``).
     Alpha is dropped and 16-bit grey is reduced to its upper 8 bits.
 
     Args:
@@ -59,7 +55,7 @@ def load_frames(
         root: folder that relative paths start from; a path that leads out of it is refused. Links inside the folder may
             point anywhere, since whoever set up the folder made them.
         sample_id: named in errors.
-        num_frames: for videos, decode only this many, chosen by :func:`sample_frames`; None decodes all.
+        frames: for videos, which frames to decode; None decodes all, of a video file up to ``MAX_FRAMES``.
 
     Raises:
         ZooError: in one line with the sample and the file, when the medium is missing, broken, too large or empty.
@@ -69,15 +65,61 @@ def load_frames(
     if medium.kind == "image":
         with _explained(where):
             return [_decode(source, where)]
-    frames = _list_frames(source, where, root)
-    indices = range(len(frames)) if num_frames is None else sample_frames(len(frames), num_frames)
+    if _is_video_file(source):
+        return read_frames(source, partial(_indices, frames, where=where, limit=MAX_FRAMES), where=where)
+    listed = _list_frames(source, where, root)
+    indices = _indices(frames, len(listed), where=where)
     decoded: dict[int, Image.Image] = {}
     for index in indices:
         if index not in decoded:
             frame_where = f"{where}, frame {index}"
             with _explained(frame_where):
-                decoded[index] = frames.decode(index, frame_where)
+                decoded[index] = listed.decode(index, frame_where)
     return [decoded[index] for index in indices]
+
+
+def count_frames(
+    medium: Medium,
+    *,
+    root: str | os.PathLike | None = None,
+    sample_id: str = "",
+    frames: FrameSampling | None = None,
+) -> int:
+    """How many images :func:`load_frames` gives, without decoding them where that can be avoided.
+
+    Raises:
+        ZooError: as :func:`load_frames`; broken pixel data behind a good header goes unnoticed.
+    """
+    if medium.kind == "image":
+        return 1
+    where = _describe(medium, sample_id)
+    source = _resolve(medium, root, where)
+    is_file = _is_video_file(source)
+    num_frames = num_video_frames(source, where=where) if is_file else len(_list_frames(source, where, root))
+    return len(_indices(frames, num_frames, where=where, limit=MAX_FRAMES if is_file else None))
+
+
+def _indices(frames: FrameSampling | None, num_available: int, *, where: str, limit: int | None = None) -> list[int]:
+    if frames is not None:
+        return frames.indices(num_available)
+    if limit is not None and num_available > limit:
+        raise ZooError(
+            f"{where}: {num_available} frames, and the method takes all of a video's frames; set frames, for example "
+            "frames.kind=linspace and frames.num_frames=8"
+        )
+    return list(range(num_available))
+
+
+def _is_video_file(source: Any) -> bool:
+    if not isinstance(source, bytes):
+        return isinstance(source, Path) and source.suffix.lower() in VIDEO_SUFFIXES and not source.is_dir()
+    try:
+        Image.open(io.BytesIO(source)).close()
+    except Image.UnidentifiedImageError:
+        return True
+    except Image.DecompressionBombError:
+        return False
+    return False
 
 
 def image_size(medium: Medium, *, root: str | os.PathLike | None = None, sample_id: str = "") -> tuple[int, int]:
@@ -89,6 +131,8 @@ def image_size(medium: Medium, *, root: str | os.PathLike | None = None, sample_
     where = _describe(medium, sample_id)
     source = _resolve(medium, root, where)
     if medium.kind == "video":
+        if _is_video_file(source):
+            return frame_size(source, where=where)
         source = _list_frames(source, where, root).first
     with _explained(where), _open(source, where) as image:
         return image.size
@@ -167,11 +211,8 @@ def _resolve(medium: Medium, root: str | os.PathLike | None, where: str) -> Any:
         path = Path(os.path.abspath(os.path.join(folder, text)))
         if os.path.commonpath([folder, path]) != folder:
             raise ZooError(f"{where}: the path leads out of the media folder {folder!r}; give a path inside it")
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        raise ZooError(
-            f"{where}: decoding of video files ({path.suffix}) is not included; extract the frames (for example with "
-            "ffmpeg) and give the folder of frames or the list of them"
-        )
+    if path.suffix.lower() in VIDEO_SUFFIXES and medium.kind == "image":
+        raise ZooError(f"{where}: {str(path)!r} is a video; give it as a video medium, or the folder of frames")
     try:
         exists, is_folder = path.exists(), path.is_dir()
     except OSError as error:
