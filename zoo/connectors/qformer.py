@@ -1,0 +1,131 @@
+"""The Q-Former as connector: 32 queries read the image, and the instruction where the method says so (InstructBLIP).
+
+Source: BLIP-2 (Li et al., 2023), section 3; InstructBLIP (Dai et al., 2023), section 2.3; LAVIS, lavis/models.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from zoo.connectors.base import Connector, ConnectorConfig, ConnectorContext
+from zoo.connectors.qformer_body import QFormerBody, TextEmbeddings
+from zoo.connectors.qformer_representation import RepresentationHeads, RepresentationLosses
+from zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from zoo.encoders import Features
+
+
+@dataclass(frozen=True, kw_only=True)
+class QFormer(ConnectorConfig):
+    """LayerNorm of the features, Q-Former, linear projection. Published sizes are BERT-base's.
+
+    Args:
+        intermediate: hidden width of the MLPs; None is four times the width.
+        norm_epsilon: of the LayerNorm over the features: 1e-5 in LAVIS, 1e-6 in transformers.
+        layer_norm_epsilon: of the Q-Former's own LayerNorms.
+        reads_instruction: the users' text stands beside the queries (InstructBLIP).
+        representation: with the text branch and the heads that BLIP-2's first stage trains.
+        instruction_vocabulary: rows of the word embedding, BERT's and [DEC]; 0: the tokenizer's and one more.
+        max_positions: longest text in tokens.
+    """
+
+    kind: str = "qformer"
+    num_queries: int = 32
+    width: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    intermediate: int | None = None
+    cross_attention_every: int = 2
+    activation: str = "gelu"
+    dropout: float = 0.1
+    norm_epsilon: float = 1e-5
+    layer_norm_epsilon: float = 1e-12
+    reads_instruction: bool = False
+    representation: bool = False
+    dim_common: int = 256
+    instruction_tokenizer: str = "bert-base-uncased"
+    instruction_vocabulary: int = 30523
+    max_instruction_length: int = 128
+    max_positions: int = 512
+
+    def build(
+        self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int, instruction_vocabulary: int = 0
+    ) -> "QFormerConnector":
+        """Raises ZooError where the tokenizer has more entries than the word embedding rows."""
+        vocabulary = self.instruction_vocabulary or instruction_vocabulary + 1
+        if instruction_vocabulary > vocabulary:
+            raise ZooError(
+                f"connector.instruction_vocabulary {vocabulary} is below the {instruction_vocabulary} entries of the "
+                "instruction tokenizer; raise it, or set it to 0 for as many as the tokenizer has"
+            )
+        return QFormerConnector(self, dim_in, dim_out, vocabulary)
+
+
+class QFormerConnector(Connector):
+    """``num_queries`` soft tokens for each frame; the frames of a video are read one by one, with the same text."""
+
+    def __init__(self, config: QFormer, dim_in: int, dim_out: int, vocabulary: int) -> None:
+        super().__init__()
+        has_text = config.reads_instruction or config.representation
+        self.reads_instruction = config.reads_instruction
+        self.norm = nn.LayerNorm(dim_in, eps=config.norm_epsilon)
+        self.body = QFormerBody(
+            dim_in,
+            num_queries=config.num_queries,
+            dim=config.width,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            intermediate=config.intermediate,
+            cross_attention_every=config.cross_attention_every,
+            has_text=has_text,
+            activation=config.activation,
+            dropout=config.dropout,
+            epsilon=config.layer_norm_epsilon,
+        )
+        self.embeddings = self.heads = None
+        if has_text:
+            self.embeddings = TextEmbeddings(vocabulary, config.width, config.max_positions)
+        if config.representation:
+            self.heads = RepresentationHeads(
+                config.width, vocabulary, dim_common=config.dim_common, epsilon=config.layer_norm_epsilon
+            )
+        self.projection = nn.Linear(config.width, dim_out)
+
+    def num_tokens(self, num_frames: Sequence[int], is_video: Sequence[bool]) -> list[int]:
+        return [frames * self.body.num_queries for frames in num_frames]
+
+    def normalised(self, features: "Features") -> Tensor:
+        """The features as the queries read them; in float32 inside, as LAVIS has it (an encoder may be half)."""
+        norm, tokens = self.norm, features.tokens
+        weight, bias = norm.weight.float(), norm.bias.float()
+        return functional.layer_norm(tokens.float(), norm.normalized_shape, weight, bias, norm.eps).to(tokens.dtype)
+
+    def forward(self, features: "Features", context: ConnectorContext) -> Tensor:
+        """(frames, tokens, dim_in) -> (frames * queries, dim_out). Raises ZooError without a text that is read."""
+        tokens = self.normalised(features)
+        if not self.reads_instruction:
+            return self.projection(self.body(tokens)).flatten(0, 1)
+        if context.instruction_ids is None or context.instruction_mask is None:
+            raise ZooError("this Q-Former reads the instruction, but the batch has none; give instruction_ids and mask")
+        repeats = torch.as_tensor(context.num_frames, device=tokens.device)
+        ids = context.instruction_ids.repeat_interleave(repeats, dim=0)  # (frames, length)
+        mask = functional.pad(context.instruction_mask, (self.body.num_queries, 0), value=True)
+        mask = mask.repeat_interleave(repeats, dim=0)[:, None]
+        queries = self.body(tokens, text=self.embeddings(ids), mask=mask, only_queries=True)
+        return self.projection(queries).flatten(0, 1)
+
+    def representation_losses(
+        self, features: "Features", ids: Tensor, mask: Tensor, groups: Tensor | None = None
+    ) -> RepresentationLosses:
+        """BLIP-2's first stage on a batch of image-text pairs, one frame each; ids and mask (frames, length)."""
+        if self.heads is None:
+            raise ZooError("this Q-Former has no heads for representation learning; set connector.representation=true")
+        # [DEC] is the last row, as in LAVIS, which adds it to BERT's vocabulary.
+        begin_id = self.embeddings.words.num_embeddings - 1
+        tokens = self.normalised(features)
+        return self.heads.losses(self.body, self.embeddings, tokens, ids, mask, begin_id=begin_id, groups=groups)
