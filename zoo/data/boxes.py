@@ -31,9 +31,7 @@ _NUMERALS = re.compile(r"\[\s*(\d*\.?\d+)\s*,\s*(\d*\.?\d+)\s*,\s*(\d*\.?\d+)\s*
 
 
 def _encode_numerals(box: Box, geometry: Geometry) -> str:
-    frame = geometry.to_frame(box)
-    values = (frame.x0, frame.y0, frame.x1, frame.y1)
-    return "[" + ", ".join(f"{value / geometry.size:.2f}" for value in values) + "]"
+    return "[" + ", ".join(f"{value:.2f}" for value in geometry.fractions(box)) + "]"
 
 
 def _decode_numerals(text: str, geometry: Geometry) -> Box | None:
@@ -69,8 +67,7 @@ def read_shikra(text: str, *, points: bool = False) -> list[list[tuple[float, ..
 
 
 def _encode_shikra(box: Box, geometry: Geometry) -> str:
-    frame = geometry.to_frame(box)
-    return write_shikra([[value / geometry.size for value in (frame.x0, frame.y0, frame.x1, frame.y1)]])
+    return write_shikra([geometry.fractions(box)])
 
 
 def _decode_shikra(text: str, geometry: Geometry) -> Box | None:

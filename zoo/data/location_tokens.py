@@ -84,10 +84,8 @@ def write_objects(boxes: Sequence[Box], geometry: Geometry, *, rounding: Roundin
     """``<object>`` with the tokens of one or several boxes."""
     pairs = []
     for box in boxes:
-        frame = geometry.to_frame(box)
-        # Rounded, so that a corner on the edge of a cell stays there: 0.5 must not become 0.49999999999999994.
-        corners = tuple(round(value / geometry.size, 9) for value in (frame.x0, frame.y0, frame.x1, frame.y1))
-        pairs.append("".join(PATCH_TOKENS[cell] for cell in to_cells(corners, rounding=rounding)))
+        cells = to_cells(geometry.fractions(box), rounding=rounding)
+        pairs.append("".join(PATCH_TOKENS[cell] for cell in cells))
     return OBJECT[0] + DELIMITER.join(pairs) + OBJECT[1]
 
 

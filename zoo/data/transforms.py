@@ -54,6 +54,15 @@ class Geometry:
         y0, y1 = (_clip(y * self.scale_y + self.offset_y, self.size) for y in (box.y0, box.y1))
         return replace(box, x0=x0, y0=y0, x1=x1, y1=y1)
 
+    def fractions(self, box: Box) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1 of a box in original pixels, as fractions of the frame.
+
+        Rounded far below a pixel: text formats round again, and 0.2655 must not have become 0.26549999999999996.
+        """
+        frame = self.to_frame(box)
+        x0, y0, x1, y1 = (round(value / self.size, 9) for value in (frame.x0, frame.y0, frame.x1, frame.y1))
+        return x0, y0, x1, y1
+
     def to_original(self, box: Box) -> Box:
         """A box in pixels of the frame, in pixels of the original image. What reaches into the padding is cut off."""
         x0, x1 = (_clip((x - self.offset_x) / self.scale_x, self.width) for x in (box.x0, box.x1))
