@@ -25,7 +25,10 @@ PROBLEMS = {
     "cut_off": "samples with answers cut off by the length limit",
     "not_encodable": "samples that cannot be encoded",
 }
-NOTES = {"duplicate_ids": "samples that repeat an earlier id"}
+NOTES = {
+    "duplicate_ids": "samples that repeat an earlier id",
+    "left_out": "documents without a usable image, which training leaves out",
+}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -172,6 +175,9 @@ def check(
                 _count(result, report, seen_ids, encode)
             bar.update(len(batch))
     report.num_media_opened, report.num_media_looked_up = media.num_opened, media.num_looked_up
+    left_out = getattr(source, "left_out", None)
+    for sample_id, reason in left_out.documents if left_out is not None else ():
+        report.notes["left_out"].add(sample_id, reason)
     return report
 
 

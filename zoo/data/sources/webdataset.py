@@ -15,6 +15,7 @@ from webdataset.tariterators import base_plus_ext
 
 from zoo.data.sample import Medium, Message, Sample
 from zoo.data.sources.convert import to_sample
+from zoo.data.sources.documents import DocumentRules, LeftOut, NoUsableImage, from_document, is_document
 from zoo.data.sources.records import Origin, RecordError, assemble
 from zoo.errors import ZooError, nearest
 
@@ -43,10 +44,11 @@ def expand_shards(pattern: str) -> list[str]:
 class TarSource(IterableDataset):
     """Samples of tar shards in their order, each read by exactly one worker of one rank.
 
-    A sample's ``.json`` is a LLaVA or chat record or ``{caption}``; ``.txt`` is a caption where there is no record. Its
-    images (``.jpg``, ``.png``, ``.0.jpg``, ...) take the place of the record's paths: matched by name where the
-    names agree, else in the order of their numbers. Other fields are left alone. A caption becomes the answer to a bare
-    image.
+    A sample's ``.json`` is a LLaVA or chat record, ``{caption}``, or an interleaved document, read by the rules
+    ``documents`` (those without a usable image are left out; ``left_out`` and a warning count them). ``.txt`` is a
+    caption where there is no record. Images (``.jpg``, ``.png``, ``.0.jpg``, ...) take the place of the record's paths:
+    matched by name where the names agree, else in the order of their numbers. Other fields are left alone. A caption
+    becomes the answer to a bare image.
 
     With at least as many shards as workers over all ranks, whole shards are dealt out; with fewer, every worker walks
     all headers and reads its share of the samples. ``rank`` and ``num_ranks`` default to the job's (torch.distributed,
@@ -63,6 +65,7 @@ class TarSource(IterableDataset):
         media_root: str | None = None,
         rank: int | None = None,
         num_ranks: int | None = None,
+        documents: DocumentRules | None = None,
     ) -> None:
         if (rank is None) != (num_ranks is None):
             raise ZooError(f"rank is {rank} and num_ranks is {num_ranks}; give both or neither")
@@ -73,6 +76,8 @@ class TarSource(IterableDataset):
         self.shards = tuple(shards)
         self.media_root = media_root
         self.rank, self.num_ranks = rank, num_ranks
+        self.documents = documents or DocumentRules()
+        self.left_out = LeftOut()
 
     def __iter__(self) -> Iterator[Sample]:
         return self.samples()
@@ -83,7 +88,8 @@ class TarSource(IterableDataset):
         worker_id, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
         part, num_parts = self.rank * num_workers + worker_id, self.num_ranks * num_workers
         deal_shards = len(self.shards) >= num_parts
-        num_seen = 0
+        num_seen = num_documents = 0
+        self.left_out = LeftOut()
         for number, shard in enumerate(self.shards):
             if deal_shards and number % num_parts != part:
                 continue
@@ -94,7 +100,13 @@ class TarSource(IterableDataset):
                     if not mine:
                         continue
                     try:
-                        yield self._sample(shard, key, load())
+                        sample = self._sample(shard, key, load())
+                        num_documents += 1
+                        self.left_out.add(sample)
+                        yield sample
+                    except NoUsableImage as error:
+                        num_documents += 1
+                        self.left_out.add(error)
                     except RecordError as error:
                         if on_error is None:
                             raise
@@ -103,6 +115,7 @@ class TarSource(IterableDataset):
                 if on_error is None or isinstance(error, RecordError):
                     raise
                 on_error(error)
+        self.left_out.warn(f"{self.shards[0]} .. {self.shards[-1]}", num_documents)
 
     def _sample(self, shard: str, key: str, fields: dict[str, bytes]) -> Sample:
         where, base = f"{shard}: sample {key!r}", os.path.basename(key)
@@ -123,6 +136,8 @@ class TarSource(IterableDataset):
                 record = json.loads(fields["json"].decode("utf-8"))
             except (ValueError, RecursionError) as error:
                 raise RecordError(f"{where}: malformed JSON in {base}.json: {error}", "malformed", key) from error
+        if is_document(record):
+            return from_document(record, origin, self.documents)
         if isinstance(record, dict) and not {"conversations", "messages"} & record.keys():
             caption = record.get("caption", _text(fields, where, key))
             info = {name: value for name, value in record.items() if name not in ("caption", "id")}
