@@ -25,7 +25,15 @@ from zoo.registry import entry, get_method, list_methods, schema_errors
 from zoo.run import RunConfig, resolve_run
 from zoo.training.data import StepData
 from zoo.training.loop import Trainer, train
-from zoo.training.tuning import LORA_MARK, lora_targets, merge_lora, prepare_adapters, set_train_mode, set_trainable
+from zoo.training.tuning import (
+    LORA_MARK,
+    lora_targets,
+    merge_lora,
+    prepare_adapters,
+    rates,
+    set_train_mode,
+    set_trainable,
+)
 from zoo.weights import convert
 
 TOLERANCE = 1e-5
@@ -60,6 +68,10 @@ def weights(model):
     return {key: value.clone() for key, value in model.state_dict().items()}
 
 
+def part_of(key):
+    return "language_model" if key == "added_tokens" else key.partition(".")[0]
+
+
 def changed(before, after):
     assert before.keys() == after.keys()
     return {key for key in before if not torch.equal(before[key], after[key])}
@@ -76,7 +88,11 @@ def test_forward_is_finite(config, samples):
     for chosen in (examples, examples[2:3], examples[3:4]):  # all, without media, a video
         output = model(pad(chosen, pad_id=pad_id(model)))
         assert output.logits.isfinite().all() and output.loss_sum.isfinite() and output.loss_sum > 0
-        assert output.logits.shape[:2] == (len(chosen), max(map(len, chosen)))
+        is_decoder = not model.language_model.is_encoder_decoder
+        longest = max(len(example) if is_decoder else len(example.target) for example in chosen)
+        assert output.logits.shape[:2] == (len(chosen), longest)
+        alone = model(pad(chosen, pad_id=pad_id(model)), with_logits=False).loss_sum
+        assert alone.item() == pytest.approx(output.loss_sum.item(), rel=1e-5)
         assert output.num_supervised == sum(example.num_supervised for example in chosen)
 
 
@@ -87,9 +103,15 @@ def test_only_declared_parts_change(config, samples, tmp_path):
         set_trainable(model, stage)
         set_train_mode(model)
         model(pad(encode_all(model, samples), pad_id=pad_id(model))).loss_sum.backward()
-        # The last block of an encoder that is read before its end gets no gradient, nor does what stands behind it.
-        expected = {key for key, p in model.named_parameters() if p.grad is not None and p.grad.any()}
-        declared = {part for part, mode in stage.train.items() if mode != "frozen"}
+        # The last block of an encoder that is read before its end gets no gradient, nor does what stands behind it; a
+        # parameter behind a closed gate gets zeros, and moves by its weight decay alone.
+        expected = {
+            key
+            for key, p in model.named_parameters()
+            if p.grad is not None and (p.grad.any() or (rates(stage, key, p)[1] and p.any()))
+        }
+        assert all(stage.mode(key) == "full" for key in expected)
+        declared = {part_of(key) for key, mode in stage.train.items() if mode != "frozen"}
         assert {key.split(".")[0] for key in expected} == declared
         before = weights(build_model(method))
         trained = train(dataclasses.replace(config, method=method), tmp_path / str(index), quiet=True)
@@ -226,7 +248,9 @@ def test_resumed_equals_uninterrupted(config, mode, tmp_path):
     if mode == "lora":
         parts = {key.split(".")[0] for key, p in build_model(config.method).named_parameters()}
         stages = tuple(
-            dataclasses.replace(stage, train={part: "lora" for part in stage.train if part in parts} | lora_encoder)
+            dataclasses.replace(
+                stage, train={key: "lora" for key in map(part_of, stage.train) if key in parts} | lora_encoder
+            )
             for stage in config.method.stages
             for lora_encoder in [{"encoder": "lora"} if "encoder" in parts else {}]
         )

@@ -49,7 +49,7 @@ class TestSplice:
 
     def test_connector_that_miscounts_is_refused(self, model, samples):
         num_tokens = model.connector.num_tokens
-        model.connector.num_tokens = lambda num_frames: [count + 1 for count in num_tokens(num_frames)]
+        model.connector.num_tokens = lambda *media: [count + 1 for count in num_tokens(*media)]
         with pytest.raises(ValueError, match=r"17 media positions but the connector gave 16 .*image"):
             model(pad(encode_all(model, samples[:1])))
 
@@ -60,7 +60,7 @@ class TestSplice:
         embeddings = model.input_embeddings(batch)
         start = 0
         for row, example in enumerate(examples):
-            soft = model.soft_tokens(example.frames, example.num_frames)
+            soft = model.soft_tokens(pad([example])).media
             assert torch.allclose(embeddings[row][batch.media_mask[row]], soft, atol=1e-6)
             start += len(soft)
         text = batch.attention_mask & ~batch.media_mask
@@ -407,7 +407,7 @@ def test_depth_of_the_projection_is_its_number_of_layers(model, method, samples)
     gelu = torch.nn.functional.gelu
     expected = third(gelu(second(gelu(first(x)))))
     assert torch.allclose(deep.connector(features, None), expected.flatten(0, 1), atol=1e-6)
-    assert deep.connector.num_tokens([1, 3]) == [16, 48]
+    assert deep.connector.num_tokens([1, 3], [False, True]) == [16, 48]
 
 
 def test_sample_helper_makes_valid_samples(samples):

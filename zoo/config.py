@@ -6,6 +6,7 @@ the class. A method that brings a connector of its own only defines it: subclass
 
 import dataclasses
 import typing
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,9 @@ from yaml import YAMLError
 from zoo.errors import ZooError, nearest
 
 PARTS = ("encoder", "connector", "fusion", "language_model")
+ADDED_TOKENS = "added_tokens"
+# The rows of added tokens are parameters of this name, beside ``weight`` (zoo/language/added_vocabulary.py).
+ADDED_SUFFIX = ".added"
 TUNING_MODES = ("frozen", "full", "lora")
 
 
@@ -49,6 +53,8 @@ class LoraConfig:
 class Stage:
     """One training stage. ``train`` maps parts to frozen | full | lora; a part that is not named is frozen.
 
+    A key may go deeper than a part: ``connector.projection`` is that submodule, ``added_tokens`` the rows of the added
+    tokens in embedding and head. The most specific key counts, in ``part_lr`` and ``part_weight_decay`` too.
     ``batch`` counts samples per optimizer step over all devices and accumulation. ``steps`` wins over ``epochs``.
     ``part_lr`` overrides ``lr`` for single parts. ``template`` overrides the method's (LLaVA's align stage uses plain).
     Media paths in ``data`` are relative to ``media_root``, by default the folder of the data file.
@@ -65,6 +71,7 @@ class Stage:
     steps: int | None = None
     warmup: float = 0.03
     weight_decay: float = 0.0
+    part_weight_decay: dict[str, float] = field(default_factory=dict)
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     clip: float = 1.0
@@ -73,16 +80,31 @@ class Stage:
     media_root: str | None = None
 
     def __post_init__(self) -> None:
+        for where in ("train", "part_lr", "part_weight_decay"):
+            for key in getattr(self, where):
+                part = key.partition(".")[0]
+                if part not in PARTS and key != ADDED_TOKENS:
+                    known = (*PARTS, ADDED_TOKENS)
+                    raise ZooError(f"stage {self.name!r}: unknown part {part!r} in {where}.{nearest(part, known)}")
         for part, mode in self.train.items():
-            if part not in PARTS:
-                raise ZooError(f"stage {self.name!r}: unknown part {part!r} in train.{nearest(part, PARTS)}")
             if mode not in TUNING_MODES:
                 raise ZooError(f"stage {self.name!r}: {part} cannot be {mode!r}.{nearest(mode, TUNING_MODES)}")
-        for part in self.part_lr:
-            if part not in PARTS:
-                raise ZooError(f"stage {self.name!r}: unknown part {part!r} in part_lr.{nearest(part, PARTS)}")
+            if mode == "lora" and part not in PARTS:
+                raise ZooError(f"stage {self.name!r}: adapters go into whole parts, not {part!r}; use full or frozen")
         if self.batch < 1:
             raise ZooError(f"stage {self.name!r}: batch is {self.batch}; it counts samples per step, at least 1")
+
+    def mode(self, key: str) -> str:
+        """The tuning mode of a parameter by its canonical name (``connector.projection.weight``)."""
+        return most_specific(self.train, key, "frozen")
+
+
+def most_specific(values: Mapping[str, Any], key: str, default: Any) -> Any:
+    """The entry for a parameter's canonical name: of its part, a submodule of it, or the added tokens' rows."""
+    if ADDED_TOKENS in values and key.endswith(ADDED_SUFFIX):
+        return values[ADDED_TOKENS]
+    fitting = [prefix for prefix in values if f"{key}.".startswith(f"{prefix}.")]
+    return values[max(fitting, key=len)] if fitting else default
 
 
 @dataclass(frozen=True, kw_only=True)

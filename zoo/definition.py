@@ -12,6 +12,9 @@ from zoo.errors import ZooError, nearest
 from zoo.fusion import FusionConfig, Splice
 from zoo.language import LanguageModelConfig
 
+# transformers' names of the architectures that read the prompt in an encoder.
+ENCODER_DECODERS = ("t5", "bart", "mbart", "pegasus")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
@@ -65,8 +68,15 @@ class Method:
         encoder = self.encoder
         if encoder is not None:
             encoder = fix(encoder, source(setting.encoder, revision=None), "encoder")
+        connector, fusion = self.connector, self.fusion
+        if connector is not None:
+            connector = fix(connector, setting.connector.get(connector.kind, {}), "connector")
+        fusion = fix(fusion, setting.fusion.get(fusion.kind, {}), "fusion")
+        values = setting.language_model
+        if setting.encoder_decoder and self.language_model.model_type in ENCODER_DECODERS:
+            values = setting.encoder_decoder
         language_model = fix(
-            self.language_model, source(setting.language_model, revision=None, tokenizer=None), "language_model"
+            self.language_model, source(values, revision=None, tokenizer=None, overrides={}), "language_model"
         )
         stages = []
         for stage in self.stages:
@@ -76,8 +86,8 @@ class Method:
                     f"it has {', '.join(setting.stages)}"
                 )
             stages.append(fix(stage, setting.stages[stage.name], f"stages.{stage.name}"))
-        changed = {"encoder": encoder, "language_model": language_model, "stages": tuple(stages)}
-        return dataclasses.replace(self, **changed), overrode
+        changed = {"connector": connector, "fusion": fusion, "stages": tuple(stages)}
+        return dataclasses.replace(self, encoder=encoder, language_model=language_model, **changed), overrode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +108,20 @@ class EvaluationSetting:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What a controlled comparison holds equal. The dicts hold the fields to fix of the part's or stage's config."""
+    """What a controlled comparison holds equal. The dicts hold the fields to fix of the part's or stage's config.
+
+    ``connector`` and ``fusion`` go by kind: the sizes that a kind of module has beside this encoder and language model.
+    ``encoder_decoder`` is the language model of methods published with an encoder-decoder; without it they get the same
+    one as the others.
+    """
 
     name: str = ""
     description: str = ""
     encoder: dict[str, Any] = field(default_factory=dict)
+    connector: dict[str, dict[str, Any]] = field(default_factory=dict)
+    fusion: dict[str, dict[str, Any]] = field(default_factory=dict)
     language_model: dict[str, Any] = field(default_factory=dict)
+    encoder_decoder: dict[str, Any] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     evaluation: EvaluationSetting
@@ -131,12 +149,16 @@ def get_setting(name: str) -> Setting:
     known = {
         "encoder": EncoderConfig,
         "language_model": LanguageModelConfig,
+        "encoder_decoder": LanguageModelConfig,
         **{f"stages.{stage}": Stage for stage in setting.stages},
     }
+    # The kinds of a method's own module are known once its file is imported; then ``under`` checks the keys.
+    for part, family in (("connector", ConnectorConfig), ("fusion", FusionConfig)):
+        known |= {f"{part}.{kind}": family.kinds[kind] for kind in getattr(setting, part) if kind in family.kinds}
     for where, cls in known.items():
-        part, _, stage = where.partition(".")
+        part, _, name = where.partition(".")
         fields = [f.name for f in dataclasses.fields(cls)]
-        for key in getattr(setting, part)[stage] if stage else getattr(setting, part):
+        for key in getattr(setting, part)[name] if name else getattr(setting, part):
             if key not in fields:
                 raise ZooError(f"{path}: unknown key {where}.{key!r}.{nearest(key, fields)}")
     from_dict(TrainingConfig, setting.training, "training")

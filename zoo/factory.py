@@ -7,7 +7,7 @@ import torch
 from zoo.config import override
 from zoo.definition import Method, Setting, get_setting
 from zoo.encoders import build_encoder
-from zoo.language import build_language_model
+from zoo.language import build_language_model, load_instruction_tokenizer
 from zoo.model import VLM
 from zoo.registry import get_method
 
@@ -49,20 +49,37 @@ def build_model(
             dtype=dtype,
             attention=attention,
         )
-        encoder = connector = None
+        encoder = connector = instruction_tokenizer = None
+        dim_media = language_model.dim
         if method.encoder is not None and method.connector is not None:
             implementation = "zoo" if attention == "auto" else f"zoo_{attention}"
             encoder = build_encoder(method.encoder, pretrained=pretrained, attention=implementation).to(dtype)
+            dim_media = method.fusion.media_dim(dim_features=encoder.dim, dim_model=language_model.dim)
+            vocabulary = {}
+            if method.connector.reads_instruction:
+                if tokenizer and method.connector.instruction_tokenizer:
+                    instruction_tokenizer = load_instruction_tokenizer(method.connector.instruction_tokenizer)
+                reader = instruction_tokenizer or (language_model.tokenizer if language_model.has_tokenizer else ())
+                vocabulary = {"instruction_vocabulary": len(reader)}
             # Fresh weights depend on the seed and the method alone, not on how many the parts before drew.
             torch.manual_seed(seed)
             connector = method.connector.build(
                 dim_in=encoder.dim,
-                dim_out=language_model.dim,
+                dim_out=dim_media,
                 grid=encoder.grid,
                 num_features=encoder.num_tokens,
+                **vocabulary,
             ).to(dtype)
-        fusion = method.fusion.build()
-    return VLM(method, encoder=encoder, connector=connector, fusion=fusion, language_model=language_model).eval()
+        torch.manual_seed(seed)
+        fusion = method.fusion.build(dim_media=dim_media, language_model=language_model).to(dtype)
+    return VLM(
+        method,
+        encoder=encoder,
+        connector=connector,
+        fusion=fusion,
+        language_model=language_model,
+        instruction_tokenizer=instruction_tokenizer,
+    ).eval()
 
 
 def build(name: str, setting: "Setting | str | None" = None, *, seed: int = 0, **overrides: Any) -> VLM:

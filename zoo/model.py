@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as functional
@@ -14,15 +15,17 @@ from zoo.data.batch import Batch, Preprocessor, shifted_labels
 from zoo.data.encode import IGNORED_LABEL
 from zoo.definition import Method
 from zoo.encoders import VisionEncoder
-from zoo.fusion import Fusion
+from zoo.fusion import Fusion, SoftTokens
 from zoo.language import LanguageModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """logits (rows, length, vocabulary); loss_sum: cross entropy summed over the supervised tokens, in float32."""
+    """logits (rows, length, vocabulary), over the decoder's positions for an encoder-decoder, None where only the loss
+    was asked for; loss_sum: cross entropy summed over the supervised tokens, in float32.
+    """
 
-    logits: Tensor
+    logits: Tensor | None
     loss_sum: Tensor
     num_supervised: int
 
@@ -38,6 +41,7 @@ class VLM(nn.Module):
         connector: Connector | None,
         fusion: Fusion,
         language_model: LanguageModel,
+        instruction_tokenizer: Any = None,
     ) -> None:
         super().__init__()
         self.method = method
@@ -45,6 +49,12 @@ class VLM(nn.Module):
         self.connector = connector
         self.fusion = fusion
         self.language_model = language_model
+        self._instruction_tokenizer = instruction_tokenizer
+
+    @property
+    def instruction_tokenizer(self) -> Any:
+        """What tokenises the users' text for a connector that reads it: its own tokenizer, or the language model's."""
+        return self._instruction_tokenizer or self.language_model.tokenizer
 
     @property
     def device(self) -> torch.device:
@@ -56,57 +66,122 @@ class VLM(nn.Module):
             if (module := getattr(self, name)) is not None:
                 yield name, module
 
-    def num_media_tokens(self, num_frames: Sequence[int]) -> list[int]:
-        """Soft tokens of each medium in the prompt, from its number of frames."""
-        return self.connector.num_tokens(num_frames) if self.connector is not None else [0] * len(num_frames)
+    def num_media_tokens(self, num_frames: Sequence[int], is_video: Sequence[bool] | None = None) -> list[int]:
+        """Soft tokens that the language model is given of each medium, from its number of frames and its kind.
+
+        Without ``is_video``, media of several frames are videos.
+        """
+        kinds = [frames > 1 for frames in num_frames] if is_video is None else is_video
+        return [0] * len(num_frames) if self.connector is None else self.connector.num_tokens(num_frames, kinds)
 
     def preprocessor(self) -> Preprocessor:
         """What turns samples into this model's inputs."""
+        method, connector = self.method, self.method.connector
+        reads_instruction = connector is not None and connector.reads_instruction
         return Preprocessor(
             tokenizer=self.language_model.tokenizer,
             transform=self.encoder.transform if self.encoder is not None else None,
-            num_media_tokens=self.connector.num_tokens if self.connector is not None else _no_tokens,
-            box_codec=self.method.box_codec,
+            num_positions=lambda frames, kinds: self.fusion.num_positions(self.num_media_tokens(frames, kinds)),
+            box_codec=method.box_codec,
+            has_region_features=self.has_region_features,
+            instruction_tokenizer=self.instruction_tokenizer if reads_instruction else None,
+            max_instruction_length=connector.max_instruction_length if connector is not None else 0,
+            encoder_decoder=self.language_model.is_encoder_decoder,
         )
 
-    def soft_tokens(self, frames: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """frames (frames, 3, size, size) -> (total soft tokens, dim)."""
-        assert self.encoder is not None and self.connector is not None
+    @property
+    def has_region_features(self) -> bool:
+        """Whether the connector makes a soft token of a box."""
+        return self.connector is not None and type(self.connector).forward_regions is not Connector.forward_regions
+
+    def soft_tokens(self, batch: Batch) -> SoftTokens | None:
+        """Soft tokens of a batch's media and regions; None without media, or without an encoder."""
+        if self.encoder is None or self.connector is None or batch.frames is None:
+            return None
         trainable = any(parameter.requires_grad for parameter in self.encoder.parameters())
         with nullcontext() if trainable else torch.no_grad():
-            features = self.encoder(frames.to(next(self.encoder.parameters()).dtype))
-        return self.connector(features, ConnectorContext(num_frames=num_frames))
+            frames = batch.frames.to(next(self.encoder.parameters()).dtype)
+            features = self.encoder(frames, levels=self.connector.levels)
+        context = ConnectorContext(
+            num_frames=batch.num_frames,
+            is_video=batch.is_video,
+            instruction_ids=batch.instruction_ids,
+            instruction_mask=batch.instruction_mask,
+            boxes=batch.boxes,
+            box_media=batch.box_media,
+        )
+        return SoftTokens(
+            media=self.connector(features, context),
+            counts=tuple(self.connector.num_tokens(batch.num_frames, batch.is_video)),
+            regions=self.connector.forward_regions(features, context) if batch.boxes is not None else None,
+        )
+
+    def _idle(self, batch: Batch) -> Tensor:
+        """Zero, computed through all modules that ``batch`` does not need.
+
+        Every rank has to run the same modules in every step, or data-parallel training hangs on text-only rows.
+        """
+        assert self.encoder is not None
+        size = self.encoder.image_size
+        reads_instruction = self.method.connector is not None and self.method.connector.reads_instruction
+        word = torch.zeros(1, 1, dtype=torch.long, device=batch.ids.device)
+        blank = replace(
+            batch,
+            frames=torch.zeros(1, 3, size, size, device=batch.ids.device),
+            num_frames=(1,),
+            is_video=(False,),
+            instruction_ids=word if reads_instruction else None,
+            instruction_mask=word == 0 if reads_instruction else None,
+            boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=batch.ids.device) if self.has_region_features else None,
+            box_media=word[0] if self.has_region_features else None,
+        )
+        soft = self.soft_tokens(blank)
+        assert soft is not None
+        return 0.0 * (soft.media.sum() + (soft.regions.sum() if soft.regions is not None else 0.0))
+
+    def _inputs(self, batch: Batch) -> tuple[Tensor, SoftTokens | None]:
+        """Input embeddings (rows, length, dim), and the soft tokens that the fusion may read beside them."""
+        embeddings = self.language_model.embed(batch.ids)
+        soft = self.soft_tokens(batch)
+        if soft is not None:
+            embeddings = self.fusion(embeddings, soft, batch)
+        lacks_boxes = self.has_region_features and batch.boxes is None
+        if self.encoder is not None and self.training and torch.is_grad_enabled() and (soft is None or lacks_boxes):
+            embeddings = embeddings + self._idle(batch).to(embeddings.dtype)
+        return embeddings, soft
 
     def input_embeddings(self, batch: Batch) -> Tensor:
-        """(rows, length, dim), soft tokens included."""
-        embeddings = self.language_model.embed(batch.ids)
-        if self.encoder is None:
-            return embeddings
-        if batch.frames is None:
-            if not (self.training and torch.is_grad_enabled()):
-                return embeddings
-            # Every rank has to run the same modules in every step, or data-parallel training hangs on text-only rows.
-            size = self.encoder.image_size
-            blank = embeddings.new_zeros(1, 3, size, size)
-            return embeddings + 0.0 * self.soft_tokens(blank, [1]).sum().to(embeddings.dtype)
-        return self.fusion(embeddings, self.soft_tokens(batch.frames, batch.num_frames), batch)
+        """(rows, length, dim), soft tokens included where the fusion puts them there."""
+        return self._inputs(batch)[0]
 
-    def forward(self, batch: Batch) -> Output:
-        """Logits and summed loss of a padded or packed batch."""
-        mask = batch.attention_mask
-        if batch.documents is not None:
-            mask = _document_mask(batch.documents)
-        logits = self.language_model.model(
-            inputs_embeds=self.input_embeddings(batch),
-            attention_mask=mask,
-            position_ids=batch.position_ids,
-            use_cache=False,
-        ).logits
+    def forward(self, batch: Batch, *, with_logits: bool = True) -> Output:
+        """Logits and summed loss of a padded or packed batch; the loss alone is cheaper (``with_logits`` False)."""
+        embeddings, soft = self._inputs(batch)
         targets = shifted_labels(batch)
         supervised = targets != IGNORED_LABEL
+        options: dict[str, Any] = {}
+        if batch.decoder_labels is not None:
+            options["decoder_input_ids"] = self.language_model.shifted_right(batch.decoder_labels)
+        elif not with_logits and self.language_model.accepts("logits_to_keep"):
+            # The projection to the vocabulary is a good part of a step; most positions are prompt.
+            kept = supervised.any(0).nonzero()[:, 0]
+            options["logits_to_keep"] = kept
+            targets, supervised = targets[:, kept], supervised[:, kept]
+        if self.language_model.accepts("position_ids"):
+            options["position_ids"] = batch.position_ids
+        with self.fusion.reading(soft, batch):
+            logits = self.language_model.model(
+                inputs_embeds=embeddings,
+                attention_mask=batch.attention_mask if batch.documents is None else _document_mask(batch.documents),
+                use_cache=False,
+                **options,
+            ).logits
         # Positions without a label are left out before the cast: float32 logits of a whole row are the largest tensor.
-        losses = functional.cross_entropy(logits[:, :-1][supervised].float(), targets[supervised], reduction="sum")
-        return Output(logits=logits, loss_sum=losses, num_supervised=int(supervised.sum()))
+        losses = functional.cross_entropy(
+            logits[:, : targets.shape[1]][supervised].float(), targets[supervised], reduction="sum"
+        )
+        num_supervised = int(supervised.sum())
+        return Output(logits=logits if with_logits else None, loss_sum=losses, num_supervised=num_supervised)
 
     @torch.no_grad()
     def score(self, batch: Batch) -> list[Tensor]:
@@ -114,7 +189,7 @@ class VLM(nn.Module):
         assert batch.documents is None, "scoring takes one sample a row"
         logits = self.forward(batch).logits
         targets = shifted_labels(batch)
-        log_probabilities = logits[:, :-1].float().log_softmax(-1)
+        log_probabilities = logits[:, : targets.shape[1]].float().log_softmax(-1)
         picked = log_probabilities.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
         return [row[keep] for row, keep in zip(picked, targets != IGNORED_LABEL)]
 
@@ -124,29 +199,30 @@ class VLM(nn.Module):
     ) -> list[list[int]]:
         """Greedy continuation (transformers' generate; ``options`` go to it) of a left-padded batch.
 
-        Returns the new ids of each row, up to and without the first stop id.
+        Returns the new ids of each row, up to and without the first stop id. For an encoder-decoder the side of the
+        padding is free.
         """
-        assert bool(batch.attention_mask[:, -1].all()), "generation needs left padding"
+        is_encoder_decoder = self.language_model.is_encoder_decoder
+        assert is_encoder_decoder or bool(batch.attention_mask[:, -1].all()), "generation needs left padding"
         # A released checkpoint without tokenizer files can still continue ids; any id fills rows that have ended.
         pad_id = self.language_model.model.config.pad_token_id
-        new_ids = self.language_model.model.generate(
-            inputs_embeds=self.input_embeddings(batch),
-            attention_mask=batch.attention_mask.long(),
-            max_new_tokens=max_new_tokens,
-            eos_token_id=list(stop_ids),
-            pad_token_id=stop_ids[0] if pad_id is None else pad_id,
-            **{"do_sample": False, "num_beams": 1, **options},
-        )
+        embeddings, soft = self._inputs(batch)
+        with self.fusion.reading(soft, batch):
+            new_ids = self.language_model.model.generate(
+                inputs_embeds=embeddings,
+                attention_mask=batch.attention_mask.long(),
+                max_new_tokens=max_new_tokens,
+                eos_token_id=list(stop_ids),
+                pad_token_id=stop_ids[0] if pad_id is None else pad_id,
+                **{"do_sample": False, "num_beams": 1, **options},
+            )
         stops = set(stop_ids)
         answers = []
-        for row in new_ids.tolist():
+        # A decoder's first id is its start token.
+        for row in new_ids[:, int(is_encoder_decoder) :].tolist():
             end = next((i for i, token in enumerate(row) if token in stops), len(row))
             answers.append(row[:end])
         return answers
-
-
-def _no_tokens(num_frames: Sequence[int]) -> list[int]:
-    return [0] * len(num_frames)
 
 
 def _document_mask(documents: Tensor) -> Tensor:

@@ -81,8 +81,8 @@ def test_number_of_steps():
 def test_loss_that_is_not_finite_names_the_samples(instruct, tmp_path, monkeypatch):
     forward = VLM.forward
 
-    def spoiled(self, batch):
-        output = forward(self, batch)
+    def spoiled(self, batch, **options):
+        output = forward(self, batch, **options)
         bad = "sample-7" in batch.sample_ids
         return dataclasses.replace(output, loss_sum=output.loss_sum * float("nan")) if bad else output
 
@@ -210,8 +210,7 @@ def test_bf16_runs_and_leaves_a_plain_model(instruct, tmp_path):
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)
     loaded = zoo.load(tmp_path / "bf16")
-    pixels = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(model.soft_tokens(pixels, [1]), loaded.soft_tokens(pixels, [1]))
+    assert not changed(model, loaded)
     with pytest.raises(ZooError, match="use no, bf16 or fp16"):
         train(with_training(instruct, precision="bf8"), tmp_path / "bf8", quiet=True)
 

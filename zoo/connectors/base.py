@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
@@ -14,27 +14,60 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectorContext:
-    """What a connector may look at beside the features: the number of frames of each medium (1 for an image)."""
+    """What a connector may look at beside the features.
+
+    ``num_frames``, ``is_video``: frames of each medium (1 for an image) and its kind. ``instruction_ids``,
+    ``instruction_mask`` (media, length): the user's text of the sample that each medium belongs to, right padded, where
+    the connector reads it. ``boxes`` (regions, 4): corners x0, y0, x1, y1 as fractions of the encoder's square frame,
+    in the order of the text; ``box_media`` (regions,): the medium that each box lies in.
+    """
 
     num_frames: Sequence[int]
+    is_video: Sequence[bool] = ()
+    instruction_ids: Tensor | None = None
+    instruction_mask: Tensor | None = None
+    boxes: Tensor | None = None
+    box_media: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectorConfig(PartConfig):
-    """Base of the connector configs. A subclass sets ``kind`` and builds its module."""
+    """Base of the connector configs. A subclass sets ``kind`` and builds its module.
+
+    ``reads_instruction``: the connector sees the user's text, tokenised by ``instruction_tokenizer`` (a hub id or a
+    folder; empty: the language model's own) and cut to ``max_instruction_length`` tokens.
+    """
+
+    # Constants of a kind that does not read it; fields of one that does.
+    reads_instruction: ClassVar[bool] = False
+    instruction_tokenizer: ClassVar[str] = ""
+    max_instruction_length: ClassVar[int] = 128
 
     def build(self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int) -> "Connector":
-        """The module for an encoder with ``num_features`` tokens of ``dim_in`` a frame, on ``grid`` (rows, columns)."""
+        """The module for an encoder with ``num_features`` tokens of ``dim_in`` a frame, on ``grid`` (rows, columns).
+
+        A class token comes first where ``num_features`` is one more than the grid has cells. A kind that reads the
+        instruction has one more argument, ``instruction_vocabulary``: the size of its tokenizer, 0 where there is none.
+        """
         raise TypeError(f"{type(self).__name__} must define build()")
 
 
 class Connector(nn.Module):
-    """Maps the features of all frames of a batch to packed soft tokens."""
+    """Maps the features of all frames of a batch to packed soft tokens.
 
-    def num_tokens(self, num_frames: Sequence[int]) -> list[int]:
-        """Soft tokens of each medium, from its number of frames alone: known before any forward."""
+    ``levels``: hidden states of the encoder that it reads beside the chosen layer, as ``Features.levels``.
+    """
+
+    levels: tuple[int, ...] = ()
+
+    def num_tokens(self, num_frames: Sequence[int], is_video: Sequence[bool]) -> list[int]:
+        """Soft tokens of each medium, from its number of frames and its kind alone: known before any forward."""
         raise TypeError(f"{type(self).__name__} must define num_tokens()")
 
     def forward(self, features: "Features", context: ConnectorContext) -> Tensor:
         """features.tokens (frames, tokens, dim_in) -> (sum of num_tokens over the media, dim_out), media in order."""
         raise TypeError(f"{type(self).__name__} must define forward()")
+
+    def forward_regions(self, features: "Features", context: ConnectorContext) -> Tensor:
+        """One soft token for each of ``context.boxes``: (regions, dim_out). Only connectors with region features."""
+        raise TypeError(f"{type(self).__name__} makes no region features; use a box format without a region prompt")

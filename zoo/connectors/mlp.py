@@ -47,7 +47,7 @@ class TokenwiseProjection(Connector):
         self.layers = nn.ModuleList(nn.Linear(dim_in if i == 0 else dim_out, dim_out) for i in range(depth))
         self.activation = ACT2FN[activation]
 
-    def num_tokens(self, num_frames: Sequence[int]) -> list[int]:
+    def num_tokens(self, num_frames: Sequence[int], is_video: Sequence[bool]) -> list[int]:
         return [frames * self.num_features for frames in num_frames]
 
     def forward(self, features: "Features", context: ConnectorContext) -> Tensor:

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from zoo.data.boxes import get_box_codec
-from zoo.data.encode import IGNORED_LABEL, encode
+from zoo.data.encode import IGNORED_LABEL, REGION_ID, encode
 from zoo.data.media import image_size, load_frames
-from zoo.data.sample import Box, Sample
+from zoo.data.sample import BOX_PLACEHOLDER, PLACEHOLDER_PATTERN, Box, Sample
 from zoo.data.templates import Template
 from zoo.data.transforms import Geometry, ImageTransform
 from zoo.errors import ZooError
@@ -17,7 +19,12 @@ from zoo.errors import ZooError
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """One encoded sample. ids, labels, media_mask: (length,); frames: (frames, 3, size, size) or None."""
+    """One encoded sample. ids, labels, media_mask: (length,); frames: (frames, 3, size, size) or None.
+
+    ``media_starts``: where each medium begins; ``regions`` (regions,), ``boxes`` (regions, 4), ``box_media``: positions
+    of the region features, their boxes as fractions of the frame and the medium of each. ``instruction``: ids of the
+    users' text, where the connector reads it. ``target``: the decoder's ids, for encoder-decoders.
+    """
 
     sample_id: str
     ids: Tensor
@@ -27,6 +34,13 @@ class Example:
     num_frames: tuple[int, ...]
     geometries: tuple[Geometry, ...]
     num_supervised: int
+    is_video: tuple[bool, ...] = ()
+    media_starts: tuple[int, ...] = ()
+    regions: Tensor | None = None
+    boxes: Tensor | None = None
+    box_media: Tensor | None = None
+    instruction: Tensor | None = None
+    target: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -36,7 +50,13 @@ class Example:
 class Batch:
     """ids, labels, attention_mask, media_mask, position_ids: (rows, length). ``documents`` numbers the samples of a
     packed row from 0, -1 on padding; None when every row is one sample. ``frames`` holds the frames of all media in
-    order, (frames, 3, size, size); ``num_frames`` counts them per medium.
+    order, (frames, 3, size, size); ``num_frames`` counts them per medium, ``is_video`` has its kind.
+
+    ``media_seen`` (rows, length): 1 + the number, in the batch, of the newest medium of the same sample that began at
+    or before a position; 0 before the first. ``region_mask`` (rows, length): positions of region features; ``boxes``
+    (regions, 4) and ``box_media`` (regions,) as in ``ConnectorContext``, None without any. ``instruction_ids``,
+    ``instruction_mask`` (media, length). ``decoder_labels`` (rows, target length): for encoder-decoders, whose encoder
+    reads ``ids``.
     """
 
     ids: Tensor
@@ -48,6 +68,14 @@ class Batch:
     frames: Tensor | None
     num_frames: tuple[int, ...]
     sample_ids: tuple[str, ...]
+    is_video: tuple[bool, ...]
+    media_seen: Tensor
+    region_mask: Tensor
+    boxes: Tensor | None = None
+    box_media: Tensor | None = None
+    instruction_ids: Tensor | None = None
+    instruction_mask: Tensor | None = None
+    decoder_labels: Tensor | None = None
 
     @property
     def num_supervised(self) -> int:
@@ -61,7 +89,13 @@ class Batch:
 
 
 def shifted_labels(batch: Batch) -> Tensor:
-    """(rows, length - 1): what position t has to predict, IGNORED_LABEL where that is another document's token."""
+    """What the logits have to predict, IGNORED_LABEL where nothing.
+
+    For a causal language model (rows, length - 1): position t predicts t + 1, unless that is another document's token.
+    For an encoder-decoder (rows, target length): the decoder reads its target shifted, so position t predicts t.
+    """
+    if batch.decoder_labels is not None:
+        return batch.decoder_labels
     labels = batch.labels[:, 1:]
     if batch.documents is not None:
         labels = labels.masked_fill(batch.documents[:, 1:] != batch.documents[:, :-1], IGNORED_LABEL)
@@ -73,21 +107,33 @@ class Preprocessor:
 
     Args:
         transform: the encoder's image transform; None for a method without encoder.
-        num_media_tokens: frames of each medium -> soft tokens of each medium.
+        num_positions: frames of each medium, and whether each is a video -> places of each medium in the prompt.
+        has_region_features: users' boxes become positions of region features, where the box codec has a form for that.
+        instruction_tokenizer: tokenises the users' text for a connector that reads it, keeping its last
+            ``max_instruction_length`` tokens.
+        encoder_decoder: the language model reads the prompt in its encoder and writes the answer in its decoder.
     """
 
     def __init__(
         self,
         *,
-        tokenizer: object,
+        tokenizer: Any,
         transform: ImageTransform | None,
-        num_media_tokens: Callable[[Sequence[int]], list[int]],
+        num_positions: Callable[[Sequence[int], Sequence[bool]], list[int]],
         box_codec: str = "numerals",
+        has_region_features: bool = False,
+        instruction_tokenizer: Any = None,
+        max_instruction_length: int = 128,
+        encoder_decoder: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
         self.transform = transform
-        self.num_media_tokens = num_media_tokens
+        self.num_positions = num_positions
         self.box_codec = get_box_codec(box_codec)
+        self.region_prompt = self.box_codec.region_prompt if has_region_features else ""
+        self.instruction_tokenizer = instruction_tokenizer
+        self.max_instruction_length = max_instruction_length
+        self.encoder_decoder = encoder_decoder
 
     def geometries(self, sample: Sample) -> list[Geometry]:
         """How boxes of each medium map to the frame that the method sees, from the sizes of the media alone.
@@ -106,6 +152,7 @@ class Preprocessor:
         frames: list[Tensor] = []
         num_frames: list[int] = []
         geometries: list[Geometry] = []
+        is_video = tuple(medium.kind == "video" for medium in sample.media) if self.transform is not None else ()
         if self.transform is not None:
             for medium in sample.media:
                 images = load_frames(medium, sample_id=sample.id)
@@ -113,7 +160,7 @@ class Preprocessor:
                 frames += pixels
                 num_frames.append(len(images))
                 geometries.append(geometry[0])
-            num_tokens = self.num_media_tokens(num_frames)
+            num_tokens = self.num_positions(num_frames, is_video)
         else:
             num_tokens = [0] * len(sample.media)
             if sample.boxes:
@@ -130,17 +177,49 @@ class Preprocessor:
             max_length=max_length,
             generation=generation,
             box_text=box_text,
+            region_prompt=self.region_prompt,
+            encoder_decoder=self.encoder_decoder,
         )
+        boxes = [sample.boxes[index] for index in encoded.region_boxes]
         return Example(
             sample_id=sample.id,
-            ids=torch.as_tensor(encoded.ids, dtype=torch.long),
-            labels=torch.as_tensor(encoded.labels, dtype=torch.long),
-            media_mask=torch.as_tensor(encoded.media_mask, dtype=torch.bool),
+            ids=encoded.ids,
+            labels=encoded.labels,
+            media_mask=encoded.media_mask,
             frames=torch.stack(frames) if frames else None,
             num_frames=tuple(num_frames),
             geometries=tuple(geometries),
             num_supervised=encoded.num_supervised,
+            is_video=is_video,
+            media_starts=tuple(start for start, _ in encoded.media_runs) if frames else (),
+            regions=(encoded.ids == REGION_ID).nonzero()[:, 0] if boxes else None,
+            boxes=torch.tensor([_fractions(box, geometries[box.medium]) for box in boxes]) if boxes else None,
+            box_media=torch.tensor([box.medium for box in boxes]) if boxes else None,
+            instruction=self._instruction(sample, box_text) if self.instruction_tokenizer and frames else None,
+            target=encoded.target,
         )
+
+    def _instruction(self, sample: Sample, box_text: Callable[[Box], str]) -> Tensor:
+        """What the users of a conversation say, as one text: a connector reads the image once for all turns."""
+        box = 0
+        said = []
+        for message in sample.messages:
+            text = message.content
+            for _ in range(text.count(BOX_PLACEHOLDER)):
+                text = text.replace(BOX_PLACEHOLDER, box_text(sample.boxes[box]), 1)
+                box += 1
+            if message.role == "user":
+                said.append(PLACEHOLDER_PATTERN.sub(" ", text).strip())
+        ids = self.instruction_tokenizer(" ".join(said), verbose=False)["input_ids"]
+        if (excess := len(ids) - self.max_instruction_length) > 0:
+            # The question stands at the end; the tokenizer's first mark (BERT's [CLS]) stays.
+            ids = ids[:1] + ids[1 + excess :]
+        return torch.tensor(ids or [self.instruction_tokenizer.pad_token_id], dtype=torch.int64)
+
+
+def _fractions(box: Box, geometry: Geometry) -> list[float]:
+    frame = geometry.to_frame(box)
+    return [value / geometry.size for value in (frame.x0, frame.y0, frame.x1, frame.y1)]
 
 
 def pad(examples: Sequence[Example], *, pad_id: int = 0, side: str = "right") -> Batch:
@@ -172,6 +251,9 @@ def pack_rows(rows: Sequence[Sequence[Example]], *, pad_id: int = 0) -> Batch:
 def _assemble(rows: Sequence[Sequence[Example]], *, pad_id: int, side: str, packed: bool) -> Batch:
     if side not in ("left", "right"):
         raise ZooError(f"unknown padding side {side!r}; use left or right")
+    flat = [example for row in rows for example in row]
+    if packed and any(example.target is not None for example in flat):
+        raise ZooError("an encoder-decoder language model cannot be trained on packed rows; set training.packing=false")
     length = max(sum(len(example) for example in row) for row in rows)
     shape = (len(rows), length)
     ids = torch.full(shape, pad_id)
@@ -179,19 +261,37 @@ def _assemble(rows: Sequence[Sequence[Example]], *, pad_id: int, side: str, pack
     positions = torch.zeros(shape, dtype=torch.long)
     documents = torch.full(shape, -1)
     media_mask = torch.zeros(shape, dtype=torch.bool)
+    region_mask = torch.zeros(shape, dtype=torch.bool)
+    media_seen = torch.zeros(shape, dtype=torch.long)
+    box_media: list[Tensor] = []
+    num_media = 0
     for r, row in enumerate(rows):
         start = length - sum(len(example) for example in row) if side == "left" else 0
         for document, example in enumerate(row):
             span = slice(start, start + len(example))
             # Media positions carry a marker that is no row of the embedding; the fusion overwrites them.
-            ids[r, span] = example.ids.masked_fill(example.media_mask, pad_id)
+            ids[r, span] = example.ids.masked_fill(example.ids < 0, pad_id)
             labels[r, span] = example.labels
             media_mask[r, span] = example.media_mask
             positions[r, span] = torch.arange(len(example))
             documents[r, span] = document
+            for number, place in enumerate(example.media_starts, start=num_media + 1):
+                media_seen[r, start + place : span.stop] = number
+            if example.regions is not None:
+                region_mask[r, start + example.regions] = True
+                box_media.append(example.box_media + num_media)
+            num_media += len(example.num_frames)
             start = span.stop
-    flat = [example for row in rows for example in row]
     frames = [example.frames for example in flat if example.frames is not None]
+    boxes = [example.boxes for example in flat if example.boxes is not None]
+    instructions = [
+        example.instruction for example in flat if example.instruction is not None for _ in example.num_frames
+    ]
+    decoder_labels = None
+    if any(example.target is not None for example in flat):
+        silent = torch.zeros(0, dtype=torch.long)
+        wanted = [silent if example.target is None else example.target for example in flat]
+        decoder_labels = pad_sequence(wanted, batch_first=True, padding_value=IGNORED_LABEL)
     return Batch(
         ids=ids,
         labels=labels,
@@ -202,4 +302,16 @@ def _assemble(rows: Sequence[Sequence[Example]], *, pad_id: int, side: str, pack
         frames=torch.cat(frames) if frames else None,
         num_frames=tuple(n for example in flat for n in example.num_frames),
         sample_ids=tuple(example.sample_id for example in flat),
+        is_video=tuple(kind for example in flat for kind in example.is_video),
+        media_seen=media_seen,
+        region_mask=region_mask,
+        boxes=torch.cat(boxes) if boxes else None,
+        box_media=torch.cat(box_media) if box_media else None,
+        instruction_ids=pad_sequence(instructions, batch_first=True) if instructions else None,
+        instruction_mask=(
+            pad_sequence([torch.ones_like(ids, dtype=torch.bool) for ids in instructions], batch_first=True)
+            if instructions
+            else None
+        ),
+        decoder_labels=decoder_labels,
     )

@@ -38,6 +38,7 @@ from zoo.data.templates import Segment, Template
 from zoo.errors import ZooError
 
 MEDIA_ID = -200
+REGION_ID = -201
 IGNORED_LABEL = -100
 
 # Short texts that are tokens of their own in most vocabularies; the character before the text is tried first.
@@ -48,7 +49,9 @@ _ANCHORS = (":", "a", "\n", ".", "0")
 class Encoded:
     """One sequence. ``ids``, ``labels``: (length,) int64, labels IGNORED_LABEL where unsupervised and not shifted;
     ``media_mask``: (length,) bool, True where ids are MEDIA_ID; ``media_runs``: (start, length) for each medium, in
-    order. The counts are numbers of supervised tokens, after and before truncation at ``max_length``.
+    order. ``region_boxes``: indices of the sample's boxes that stand as region features, in order; their positions have
+    REGION_ID. ``target``: the answer's ids for an encoder-decoder, whose ``ids`` are the encoder's input alone. The
+    counts are numbers of supervised tokens, after and before truncation at ``max_length``.
     """
 
     ids: Tensor
@@ -58,6 +61,8 @@ class Encoded:
     num_supervised: int
     num_supervised_before_truncation: int
     truncated: bool
+    region_boxes: tuple[int, ...] = ()
+    target: Tensor | None = None
 
 
 def encode(
@@ -67,14 +72,21 @@ def encode(
     *,
     num_media_tokens: Sequence[int],
     box_text: Callable[[Box], str] | None = None,
+    region_prompt: str = "",
     max_length: int | None = None,
     generation: bool = False,
+    encoder_decoder: bool = False,
 ) -> Encoded:
     """Encode a sample by the rule above.
 
     ``num_media_tokens[i]`` positions stand for the i-th medium (0 is allowed). ``box_text`` writes a box as text; added
-    tokens in it become their ids. ``max_length`` cuts on the right. ``generation`` leaves a trailing assistant turn out
-    and ends with the opening of the assistant's turn, in the template's inference form.
+    tokens in it become their ids. ``region_prompt`` is written for a user's box instead, where a method has region
+    features: ``{region}`` in it is the feature's position, ``{number}`` counts from 1. ``max_length`` cuts the right
+    end. ``generation`` leaves a trailing assistant turn out and ends with the opening of the assistant's turn, in the
+    template's inference form.
+
+    For an ``encoder_decoder`` language model the last answer is the decoder's target, and what stands before it the
+    encoder's input, closed by EOS as its tokenizers do. Earlier answers are context: one decoder has one target.
 
     Raises ZooError when placeholders and media disagree, boxes have no ``box_text``, the template ends answers with an
     EOS that the tokenizer lacks, or a medium does not fit into ``max_length``.
@@ -87,12 +99,19 @@ def encode(
         )
     vocabulary = _vocabulary(tokenizer, template, generation)
     segments = vocabulary.template.render(sample.messages, generation=generation, sample_id=sample.id)
+    target: Tensor | None = None
+    if encoder_decoder:
+        segments, target = _split_target(segments, sample, tokenizer, vocabulary, box_text)
     ids: list[int] = []
     labels: list[int] = []
     media_runs: list[tuple[int, int]] = []
+    region_boxes: list[int] = []
     before: _Atom | None = None
-    for atom in _joined(_atoms(segments, sample, tokenizer, vocabulary, box_text)):
-        if atom.is_medium:
+    for atom in _joined(_atoms(segments, sample, tokenizer, vocabulary, box_text, region_prompt)):
+        if atom.region_box is not None:
+            region_boxes.append(atom.region_box)
+            new_ids, before = [REGION_ID], None
+        elif atom.is_medium:
             length = num_media_tokens[len(media_runs)]
             media_runs.append((len(ids), length))
             new_ids, before = [MEDIA_ID] * length, None
@@ -104,7 +123,34 @@ def encode(
             new_ids, before = vocabulary.text_ids(tokenizer, atom.text, before, sample.id), atom
         ids += new_ids
         labels += new_ids if atom.supervised else [IGNORED_LABEL] * len(new_ids)
-    return _assemble(sample.id, ids, labels, media_runs, max_length)
+    return _assemble(sample.id, ids, labels, media_runs, region_boxes, target, max_length)
+
+
+def _split_target(
+    segments: Sequence[Segment],
+    sample: Sample,
+    tokenizer: PreTrainedTokenizerBase,
+    vocabulary: "_Vocabulary",
+    box_text: Callable[[Box], str] | None,
+) -> tuple[list[Segment], Tensor | None]:
+    """The encoder's segments, without supervision and with EOS at the end, and the ids of the last answer, if any."""
+    last = max((segment.turn for segment in segments), default=-1)
+    answer = [segment for segment in segments if segment.turn == last and segment.is_answer]
+    if answer:  # what the template writes behind the answer belongs to neither
+        first = next(index for index, segment in enumerate(segments) if segment is answer[0])
+        segments = segments[:first]
+    source = [replace(segment, supervised=False) for segment in segments]
+    if tokenizer.eos_token_id is not None:
+        source.append(Segment(token="eos"))
+    if not any(segment.supervised for segment in answer):
+        return source, None
+    ids: list[int] = []
+    before: _Atom | None = None
+    for atom in _joined(_atoms(answer, sample, tokenizer, vocabulary, box_text, "")):
+        token = atom.token_id
+        ids += vocabulary.text_ids(tokenizer, atom.text, before, sample.id) if token is None else [token]
+        before = atom
+    return source, torch.tensor(ids, dtype=torch.int64)
 
 
 def stop_ids(template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
@@ -123,16 +169,17 @@ def stop_strings(template: Template, tokenizer: PreTrainedTokenizerBase) -> tupl
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Atom:
-    """Text, a token by id, or a medium. ``text`` of a token is its spelling."""
+    """Text, a token by id, a medium, or the region feature of a box. ``text`` of a token is its spelling."""
 
     text: str = ""
     token_id: int | None = None
     is_medium: bool = False
+    region_box: int | None = None
     supervised: bool = False
 
     @property
     def is_text(self) -> bool:
-        return self.token_id is None and not self.is_medium
+        return self.token_id is None and not self.is_medium and self.region_box is None
 
 
 def _atoms(
@@ -141,7 +188,9 @@ def _atoms(
     tokenizer: PreTrainedTokenizerBase,
     vocabulary: "_Vocabulary",
     box_text: Callable[[Box], str] | None,
+    region_prompt: str,
 ) -> Iterator[_Atom]:
+    num_regions = 0
     for segment in segments:
         if segment.token == "bos":
             if vocabulary.has_bos:
@@ -150,7 +199,7 @@ def _atoms(
         if segment.token == "eos":
             yield _Atom(text=tokenizer.eos_token, token_id=tokenizer.eos_token_id, supervised=segment.supervised)
             continue
-        if segment.from_template:
+        if segment.from_template and not PLACEHOLDER_PATTERN.search(segment.text):
             yield from vocabulary.trusted(segment.text, segment.supervised)
             continue
         box_index, position = segment.first_box, 0
@@ -158,7 +207,19 @@ def _atoms(
             yield _Atom(text=segment.text[position : match.start()], supervised=segment.supervised)
             position = match.end()
             if match.group() != BOX_PLACEHOLDER:
+                form = vocabulary.template.image if match.group() == "<image>" else vocabulary.template.video
+                opening, _, closing = form.partition("{media}")
+                yield from vocabulary.trusted(opening, False)
                 yield _Atom(is_medium=True)
+                yield from vocabulary.trusted(closing, False)
+                continue
+            if region_prompt and not segment.is_answer:
+                num_regions += 1
+                opening, _, closing = region_prompt.replace("{number}", str(num_regions)).partition("{region}")
+                yield from vocabulary.trusted(opening, False)
+                yield _Atom(region_box=box_index)
+                yield from vocabulary.trusted(closing, False)
+                box_index += 1
                 continue
             if box_text is None:
                 raise ZooError(f"sample {sample.id!r}: has boxes but no box_text was given; choose a box format")
@@ -295,7 +356,13 @@ def _has_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def _assemble(
-    sample_id: str, ids: list[int], labels: list[int], media_runs: list[tuple[int, int]], max_length: int | None
+    sample_id: str,
+    ids: list[int],
+    labels: list[int],
+    media_runs: list[tuple[int, int]],
+    region_boxes: list[int],
+    target: Tensor | None,
+    max_length: int | None,
 ) -> Encoded:
     limit = len(ids) if max_length is None else max_length
     for start, length in media_runs:
@@ -304,15 +371,20 @@ def _assemble(
                 f"sample {sample_id!r}: a medium at positions {start} to {start + length} does not fit into max_length "
                 f"{max_length}; raise max_length or use fewer tokens per medium"
             )
+    if REGION_ID in ids[limit:]:
+        raise ZooError(f"sample {sample_id!r}: a box does not fit into max_length {max_length}; raise max_length")
     num_supervised_before = sum(label != IGNORED_LABEL for label in labels)
     kept_labels = torch.tensor(labels[:limit], dtype=torch.int64)
     kept_ids = torch.tensor(ids[:limit], dtype=torch.int64)
+    kept_target = None if target is None else target[:max_length]
     return Encoded(
         ids=kept_ids,
         labels=kept_labels,
         media_mask=kept_ids == MEDIA_ID,
         media_runs=tuple((min(start, limit), length) for start, length in media_runs),
-        num_supervised=int((kept_labels != IGNORED_LABEL).sum()),
-        num_supervised_before_truncation=num_supervised_before,
-        truncated=len(ids) > limit,
+        num_supervised=int((kept_labels != IGNORED_LABEL).sum()) if kept_target is None else len(kept_target),
+        num_supervised_before_truncation=num_supervised_before if target is None else len(target),
+        truncated=len(ids) > limit or (target is not None and len(target) > len(kept_target)),
+        region_boxes=tuple(region_boxes),
+        target=kept_target,
     )

@@ -22,7 +22,8 @@ class Segment:
 
     ``from_template`` tells the template's own strings, in which the tokenizer's special tokens count, from what users
     typed, in which they must not. ``first_box`` is the index of the sample's box that the first ``<box>`` in ``text``
-    stands for.
+    stands for. ``turn`` numbers the turns from 0, -1 outside of them; ``is_answer``: the turn is the assistant's, and
+    this is its answer with what ends it.
     """
 
     text: str = ""
@@ -30,6 +31,8 @@ class Segment:
     token: Literal["", "bos", "eos"] = ""
     from_template: bool = True
     first_box: int = 0
+    turn: int = -1
+    is_answer: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,9 +50,11 @@ class Template:
     ``bos``: put BOS at the beginning where the tokenizer has one; ``bos_every_round``: also before each further user
     turn (Llama-2: ``</s><s>[INST]``).
     ``marks``: strings that are single tokens where the tokenizer's vocabulary holds them, and text elsewhere.
-    ``media``: ``front`` moves the only placeholder of a user turn before its stripped text, with a newline between (a
-    turn with several keeps them where they are, since the text refers to their places); ``inline`` keeps the text as it
-    is; ``only`` drops the rest of the user's text (caption training).
+    ``media``: ``front`` moves the only placeholder of a user turn before its stripped text, with ``media_join`` between
+    (a turn with several keeps them where they are, since the text refers to their places); ``inline`` keeps the text as
+    it is; ``only`` drops the rest of the user's text (caption training); ``before_bos`` puts all media of the
+    conversation before everything else (BLIP-2).
+    ``image``, ``video``: how a medium is written, ``{media}`` being its soft tokens: ``<im_start>{media}<im_end>``.
     ``inference``: the form of generation prompts where it differs from the training form.
     """
 
@@ -70,7 +75,10 @@ class Template:
     bos: bool = True
     bos_every_round: bool = False
     marks: tuple[str, ...] = ()
-    media: Literal["front", "inline", "only"] = "front"
+    media: Literal["front", "inline", "only", "before_bos"] = "front"
+    media_join: str = "\n"
+    image: str = "{media}"
+    video: str = "{media}"
     inference: "Template | None" = None
 
     def render(
@@ -89,6 +97,8 @@ class Template:
         return tuple(segment for segment in self._segments(messages, generation) if segment.text or segment.token)
 
     def _segments(self, messages: Sequence[Message], generation: bool) -> Iterator[Segment]:
+        if self.media == "before_bos":
+            yield Segment(text="".join(mark for m in messages for mark in _MEDIA_PATTERN.findall(m.content)))
         if self.bos:
             yield Segment(token="bos")
         has_system = messages[0].role == "system"
@@ -111,15 +121,17 @@ class Template:
                 yield Segment(text=self.user_open)
                 if not index and self.system_in_first_user_turn:
                     yield from system_block
-                yield Segment(text=_place_media(turn.content, self.media), from_template=False, first_box=num_boxes)
+                text = _place_media(turn.content, self.media, self.media_join)
+                yield Segment(text=text, from_template=False, first_box=num_boxes, turn=index)
                 yield Segment(text=self.user_close)
             else:
                 yield Segment(text=self.assistant_open)
-                yield Segment(text=self.answer_join if turn.content else "", supervised=turn.supervised)
-                yield Segment(text=turn.content, supervised=turn.supervised, from_template=False, first_box=num_boxes)
-                yield Segment(text=self.end, supervised=turn.supervised)
+                answer = {"supervised": turn.supervised, "turn": index, "is_answer": True}
+                yield Segment(text=self.answer_join if turn.content else "", **answer)
+                yield Segment(text=turn.content, from_template=False, first_box=num_boxes, **answer)
+                yield Segment(text=self.end, **answer)
                 if self.eos:
-                    yield Segment(token="eos", supervised=turn.supervised)
+                    yield Segment(token="eos", **answer)
                 yield Segment(text=self.after_end)
             num_boxes += turn.content.count(BOX_PLACEHOLDER)
         yield Segment(text=self.assistant_open if generation else self.finish)
@@ -144,15 +156,17 @@ def _check_order(messages: Sequence[Message], generation: bool, sample_id: str) 
         raise ZooError(f"sample {sample_id!r}: a generation prompt ends with a user turn, not with {turns[-1]!r}")
 
 
-def _place_media(content: str, placement: str) -> str:
+def _place_media(content: str, placement: str, join: str) -> str:
     if placement == "inline":
         return content
+    if placement == "before_bos":
+        return _MEDIA_PATTERN.sub("", content).strip()
     marks = _MEDIA_PATTERN.findall(content)
     if placement == "only":
         return "".join(marks)
     if len(marks) != 1:
         return content
-    return f"{marks[0]}\n{content.replace(marks[0], '').strip()}".strip()
+    return f"{marks[0]}{join}{content.replace(marks[0], '').strip()}".strip()
 
 
 _MEDIA_PATTERN = re.compile("|".join(MEDIA_PLACEHOLDERS.values()))

@@ -1,5 +1,6 @@
 """The vision encoder: a transformers vision tower, with the layers that a method looks at."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,12 +20,14 @@ class Features:
     ``tokens`` (media, num_tokens, dim): the selected layers, patches row by row, the class token first where kept.
     ``grid``: (rows, columns) of the patches. ``class_token`` (media, dim): of the selected layers, whether or not it is
     kept among the tokens, None where the family has none. ``pooled`` (media, width): transformers' ``pooler_output``.
+    ``levels``: the patches of further hidden states that were asked for, each (media, rows * columns, width).
     """
 
     tokens: torch.Tensor
     grid: tuple[int, int]
     class_token: torch.Tensor | None = None
     pooled: torch.Tensor | None = None
+    levels: tuple[torch.Tensor, ...] = ()
 
 
 class VisionEncoder(nn.Module):
@@ -82,15 +85,20 @@ class VisionEncoder(nn.Module):
         """Features of one token: the tower's width times the number of selected layers."""
         return self.model.config.hidden_size * len(self.layers)
 
-    def forward(self, pixels: torch.Tensor) -> Features:
+    def forward(self, pixels: torch.Tensor, levels: Sequence[int] = ()) -> Features:
         """Encode images or frames.
 
         Args:
             pixels: (media, 3, image_size, image_size), preprocessed by ``transform``; any floating type.
+            levels: indices of hidden states to return beside the chosen layers.
 
         Raises:
-            ZooError: for another shape.
+            ZooError: for another shape, or a level that this tower does not have.
         """
+        num_blocks = self.model.config.num_hidden_layers
+        for level in levels:
+            if not -num_blocks - 1 <= level <= num_blocks:
+                raise ZooError(f"encoder: level {level} does not exist in {num_blocks} blocks; set connector.levels")
         expected = (3, self.image_size, self.image_size)
         if pixels.ndim != 4 or tuple(pixels.shape[1:]) != expected:
             raise ZooError(f"encoder: pixels have shape {tuple(pixels.shape)}, expected (media, *{expected})")
@@ -98,7 +106,9 @@ class VisionEncoder(nn.Module):
             # transformers' attention cannot reshape an empty batch, which text-only batches give.
             rows, columns = self.grid
             shape = (0, int(self.family.has_class_token) + rows * columns, self.dim)
-            return self._features(pixels.new_zeros(shape, dtype=self.model.dtype), pooled=None)
+            empty = pixels.new_zeros(shape, dtype=self.model.dtype)
+            maps = tuple(empty.new_zeros(0, rows * columns, self.model.config.hidden_size) for _ in levels)
+            return self._features(empty, pooled=None, levels=maps)
         native = side(self.model.config.image_size, where="encoder image_size")
         options = {"interpolate_pos_encoding": True} if self.family.position_argument and native != expected[1] else {}
         output = self.model(pixel_values=pixels, output_hidden_states=True, **options)
@@ -107,12 +117,16 @@ class VisionEncoder(nn.Module):
             norm = getattr(self.model, self.family.final_norm)
             states = [norm(state) for state in states]
         tokens = states[0] if len(states) == 1 else torch.cat(states, dim=-1)
-        return self._features(tokens, pooled=output.pooler_output)
+        first = int(self.family.has_class_token)
+        maps = tuple(output.hidden_states[level][:, first:] for level in levels)
+        return self._features(tokens, pooled=output.pooler_output, levels=maps)
 
-    def _features(self, tokens: torch.Tensor, *, pooled: torch.Tensor | None) -> Features:
+    def _features(
+        self, tokens: torch.Tensor, *, pooled: torch.Tensor | None, levels: tuple[torch.Tensor, ...]
+    ) -> Features:
         """tokens (media, class token + patches, dim), the class token being there where the family has one."""
         class_token = None
         if self.family.has_class_token:
             class_token = tokens[:, 0]
             tokens = tokens if self.config.class_token else tokens[:, 1:]
-        return Features(tokens=tokens, grid=self.grid, class_token=class_token, pooled=pooled)
+        return Features(tokens=tokens, grid=self.grid, class_token=class_token, pooled=pooled, levels=levels)

@@ -49,8 +49,8 @@ class IdeficsCrossAttention(FusionConfig):
         architecture = language_model.model.config
         if missing := [name for name in ("intermediate_size", "rms_norm_eps") if not hasattr(architecture, name)]:
             raise ZooError(
-                f"fusion idefics_cross_attention: {architecture.model_type} has no {missing[0]}; choose a language model "
-                "with RMSNorm and gated MLP (llama, mistral, qwen2)"
+                f"fusion idefics_cross_attention: {architecture.model_type} has no {missing[0]}; choose a language "
+                "model with RMSNorm and gated MLP (llama, mistral, qwen2)"
             )
         blocks = [
             IdeficsBlock(

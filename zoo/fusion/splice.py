@@ -5,30 +5,38 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from zoo.fusion.base import Fusion, FusionConfig
+from zoo.fusion.base import Fusion, FusionConfig, SoftTokens
 
 if TYPE_CHECKING:
     from zoo.data.batch import Batch
+    from zoo.language import LanguageModel
 
 
 @dataclass(frozen=True, kw_only=True)
 class Splice(FusionConfig):
     kind: str = "splice"
 
-    def build(self) -> "SpliceFusion":
+    def build(self, *, dim_media: int, language_model: "LanguageModel") -> "SpliceFusion":
         return SpliceFusion()
 
 
 class SpliceFusion(Fusion):
-    """Overwrites the placeholder positions, row by row and in the order of the media."""
+    """Overwrites the placeholder positions, row by row and in the order of the media and of the regions."""
 
-    def forward(self, embeddings: Tensor, soft_tokens: Tensor, batch: "Batch") -> Tensor:
+    def forward(self, embeddings: Tensor, soft: SoftTokens, batch: "Batch") -> Tensor:
         """Raises ValueError, naming the samples, unless there are exactly as many positions as soft tokens."""
-        num_positions = int(batch.media_mask.sum())
-        if num_positions != soft_tokens.shape[0]:
-            # Scattering anyway would shift every later image of the batch by a few tokens, silently.
-            raise ValueError(
-                f"the prompts hold {num_positions} media positions but the connector gave {soft_tokens.shape[0]} soft "
-                f"tokens (samples {', '.join(batch.sample_ids)}); num_tokens() of the connector must match its forward"
-            )
-        return embeddings.masked_scatter(batch.media_mask[..., None], soft_tokens.to(embeddings.dtype))
+        embeddings = _put(embeddings, soft.media, batch.media_mask, "media", batch)
+        if soft.regions is not None:
+            embeddings = _put(embeddings, soft.regions, batch.region_mask, "region", batch)
+        return embeddings
+
+
+def _put(embeddings: Tensor, tokens: Tensor, mask: Tensor, what: str, batch: "Batch") -> Tensor:
+    num_positions = int(mask.sum())
+    if num_positions != tokens.shape[0]:
+        # Scattering anyway would shift every later image of the batch by a few tokens, silently.
+        raise ValueError(
+            f"the prompts hold {num_positions} {what} positions but the connector gave {tokens.shape[0]} soft "
+            f"tokens (samples {', '.join(batch.sample_ids)}); num_tokens() of the connector must match its forward"
+        )
+    return embeddings.masked_scatter(mask[..., None], tokens.to(embeddings.dtype))

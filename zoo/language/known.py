@@ -28,10 +28,79 @@ _LLAMA_13B = _LLAMA_7B | {
 _FIRST = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-6}
 _SECOND = {"max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
 
+
+
+def _opt(*, width: int, num_layers: int, num_heads: int) -> dict[str, Any]:
+    return {
+        "model_type": "opt",
+        "vocab_size": 50272,
+        "hidden_size": width,
+        "word_embed_proj_dim": width,
+        "ffn_dim": 4 * width,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": num_heads,
+        "max_position_embeddings": 2048,
+        "activation_function": "relu",
+        "do_layer_norm_before": True,
+        "bos_token_id": 2,
+        "eos_token_id": 2,
+        "pad_token_id": 1,
+        "tie_word_embeddings": True,
+    }
+
+
+def _flan_t5(*, width: int, mlp: int, num_heads: int) -> dict[str, Any]:
+    return {
+        "model_type": "t5",
+        "vocab_size": 32128,
+        "d_model": width,
+        "d_kv": 64,
+        "d_ff": mlp,
+        "num_layers": 24,
+        "num_decoder_layers": 24,
+        "num_heads": num_heads,
+        "feed_forward_proj": "gated-gelu",
+        "relative_attention_num_buckets": 32,
+        "relative_attention_max_distance": 128,
+        "decoder_start_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+        "tie_word_embeddings": False,
+    }
+
+
+# RedPajama-INCITE 3B, base and instruct alike.
+_REDPAJAMA_3B = {
+    "model_type": "gpt_neox",
+    "vocab_size": 50432,
+    "hidden_size": 2560,
+    "intermediate_size": 10240,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "max_position_embeddings": 2048,
+    "rotary_pct": 1.0,
+    "use_parallel_residual": False,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-5,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "tie_word_embeddings": False,
+}
+
 KNOWN: dict[str, dict[str, Any]] = {
+    "llama-7b": {"id": "huggyllama/llama-7b", "architecture": _LLAMA_7B | _FIRST},
+    "redpajama-3b": {"id": "togethercomputer/RedPajama-INCITE-Base-3B-v1", "architecture": _REDPAJAMA_3B},
+    # Only a difference to Llama was released of version 0; this is the sum that MiniGPT-4's authors keep.
+    "vicuna-7b-v0": {"id": "Vision-CAIR/vicuna-7b", "architecture": _LLAMA_7B | _FIRST},
+    "vicuna-7b-v1.1": {"id": "lmsys/vicuna-7b-v1.1", "architecture": _LLAMA_7B | _FIRST},
+    "vicuna-13b-v1.1": {"id": "lmsys/vicuna-13b-v1.1", "architecture": _LLAMA_13B | _FIRST},
     "vicuna-7b-v1.3": {"id": "lmsys/vicuna-7b-v1.3", "architecture": _LLAMA_7B | _FIRST},
     "vicuna-13b-v1.3": {"id": "lmsys/vicuna-13b-v1.3", "architecture": _LLAMA_13B | _FIRST},
     "vicuna-7b-v1.5": {"id": "lmsys/vicuna-7b-v1.5", "architecture": _LLAMA_7B | _SECOND},
     "vicuna-13b-v1.5": {"id": "lmsys/vicuna-13b-v1.5", "architecture": _LLAMA_13B | _SECOND},
     "llama-2-7b-chat": {"id": "meta-llama/Llama-2-7b-chat-hf", "architecture": _LLAMA_7B | _SECOND},
+    "opt-2.7b": {"id": "facebook/opt-2.7b", "architecture": _opt(width=2560, num_layers=32, num_heads=32)},
+    "opt-6.7b": {"id": "facebook/opt-6.7b", "architecture": _opt(width=4096, num_layers=32, num_heads=32)},
+    "flan-t5-xl": {"id": "google/flan-t5-xl", "architecture": _flan_t5(width=2048, mlp=5120, num_heads=32)},
+    "flan-t5-xxl": {"id": "google/flan-t5-xxl", "architecture": _flan_t5(width=4096, mlp=10240, num_heads=64)},
 }

@@ -1,5 +1,6 @@
 """A language model with its tokenizer. The network is transformers' own class; nothing of it is copied or patched."""
 
+import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedModel,
@@ -27,13 +29,21 @@ class LanguageModelConfig:
     """``id`` is a known name (zoo/language/known.py), a hub id, a local folder, or zoo:NAME for packaged weights.
 
     ``architecture`` holds fields of transformers' config, model_type among them: random weights where there is no id.
-    ``tokenizer`` is the id or folder of the tokenizer, if it is not the model's.
+    ``tokenizer`` is the id or folder of the tokenizer, if it is not the model's. ``overrides`` are fields of the
+    checkpoint's config that the method changes (BLIP-2 loads Flan-T5 with another activation).
     """
 
     id: str = ""
     revision: str | None = None
     architecture: dict[str, Any] = field(default_factory=dict)
     tokenizer: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model_type(self) -> str:
+        """transformers' name of the architecture where it is known without reading a file, else empty."""
+        fields = self.architecture or KNOWN.get(self.id, {}).get("architecture", {})
+        return fields.get("model_type", "")
 
 
 class LanguageModel(nn.Module):
@@ -61,6 +71,21 @@ class LanguageModel(nn.Module):
         return self._tokenizer
 
     @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether the prompt goes through an encoder and the answer through a decoder (T5)."""
+        return bool(self.model.config.is_encoder_decoder)
+
+    def accepts(self, argument: str) -> bool:
+        """Whether the network's forward has an argument of this name."""
+        return argument in inspect.signature(self.model.forward).parameters
+
+    def shifted_right(self, labels: Tensor) -> Tensor:
+        """The decoder's input for its target (rows, length): the start token, then all but the last id."""
+        start, pad = self.model.config.decoder_start_token_id, self.model.config.pad_token_id
+        filled = labels.masked_fill(labels < 0, 0 if pad is None else pad)
+        return torch.cat([filled.new_full((len(labels), 1), start), filled[:, :-1]], dim=1)
+
+    @property
     def dim(self) -> int:
         return self.model.get_input_embeddings().embedding_dim
 
@@ -70,6 +95,13 @@ class LanguageModel(nn.Module):
 
 
 def _load_config(config: LanguageModelConfig) -> Any:
+    loaded = _plain_config(config)
+    for key, value in config.overrides.items():
+        setattr(loaded, key, value)
+    return loaded
+
+
+def _plain_config(config: LanguageModelConfig) -> Any:
     known = KNOWN.get(config.id)
     if config.architecture:
         values = dict(config.architecture)
@@ -79,7 +111,11 @@ def _load_config(config: LanguageModelConfig) -> Any:
     if known:
         values = dict(known["architecture"])
         return AutoConfig.for_model(values.pop("model_type"), **values)
-    return _reach(config.id, lambda: AutoConfig.from_pretrained(resolve(config.id), revision=config.revision))
+    return _reach(config.id, lambda: AutoConfig.from_pretrained(_locate(config.id), revision=config.revision))
+
+
+def _class_for(hf_config: Any) -> Any:
+    return AutoModelForSeq2SeqLM if hf_config.is_encoder_decoder else AutoModelForCausalLM
 
 
 def _locate(id: str) -> str:
@@ -98,6 +134,11 @@ def _reach(id: str, load: Any) -> Any:
             f"cannot load language model {id!r}: {reason}; give a hub id, a folder in the hub's layout, or map the id "
             "to a folder in the file named by ZOO_PATHS"
         ) from None
+
+
+def load_instruction_tokenizer(id: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a connector that reads the users' text. Raises ZooError when it cannot be reached."""
+    return _reach(id, lambda: AutoTokenizer.from_pretrained(resolve(id)))
 
 
 def load_tokenizer(config: LanguageModelConfig, added_tokens: tuple[str, ...] = ()) -> PreTrainedTokenizerBase | None:
@@ -130,7 +171,7 @@ def build_language_model(
     dtype: torch.dtype = torch.float32,
     attention: str = "auto",
 ) -> LanguageModel:
-    """Build a causal language model.
+    """Build a causal or encoder-decoder language model, whichever its config says.
 
     Args:
         pretrained: False builds from the config alone (on the current device, meta included) and reads no weights.
@@ -148,15 +189,20 @@ def build_language_model(
     loaded_tokenizer = load_tokenizer(config, added_tokens) if tokenizer else None
     if config.architecture or not pretrained:
         hf_config = _load_config(config)
-        model = AutoModelForCausalLM.from_config(hf_config, attn_implementation=implementation, dtype=dtype)
+        model = _class_for(hf_config).from_config(hf_config, attn_implementation=implementation, dtype=dtype)
     else:
         id = _locate(config.id)
         if not Path(id).is_dir() and Path(id).exists():
             raise ZooError(f"language model {config.id!r} is a file; give the folder that holds config.json")
+        # The file's own config, not a known name's: it may say more (rope scaling, a later vocabulary).
+        hf_config = _reach(config.id, lambda: AutoConfig.from_pretrained(id, revision=config.revision))
+        for key, value in config.overrides.items():
+            setattr(hf_config, key, value)
         model, report = _reach(
             config.id,
-            lambda: AutoModelForCausalLM.from_pretrained(
+            lambda: _class_for(hf_config).from_pretrained(
                 id,
+                config=hf_config,
                 revision=config.revision,
                 dtype=dtype,
                 attn_implementation=implementation,

@@ -27,16 +27,12 @@ RNG_FILE = "rng.pt"
 
 def trained_parameters(model: VLM, stages: "tuple[Stage, ...] | list[Stage]") -> dict[str, Tensor]:
     """Every parameter that one of the stages trains, by its canonical name ``part.key``."""
-    modes: dict[str, set[str]] = {}
-    for stage in stages:
-        for part, mode in stage.train.items():
-            modes.setdefault(part, set()).add(mode)
     trained = {}
     for part, module in model.parts():
         for key, parameter in module.named_parameters():
-            is_lora = LORA_MARK in key
-            if ("lora" if is_lora else "full") in modes.get(part, ()):
-                trained[f"{part}.{key}"] = parameter
+            name, mode = f"{part}.{key}", "lora" if LORA_MARK in key else "full"
+            if any(stage.mode(name) == mode for stage in stages):
+                trained[name] = parameter
     return trained
 
 

@@ -69,9 +69,11 @@ class Trainer:
         if precision not in PRECISIONS:
             raise ZooError(f"training.precision is {precision!r}; use no, bf16 or fp16")
         self.config, self.out, self.quiet, self.on_step = config, out, quiet, on_step
-        # A trained encoder read at its penultimate layer has a last block without gradient.
-        trains_encoder = any(stage.train.get("encoder", "frozen") != "frozen" for stage in config.method.stages)
-        handler = DistributedDataParallelKwargs(find_unused_parameters=trains_encoder)
+        # A trained encoder read at its penultimate layer has a last block without gradient; added tokens, or media that
+        # stand beside the prompt, may not occur in a batch.
+        has_unused = any(stage.mode("encoder") != "frozen" for stage in config.method.stages)
+        has_unused |= bool(config.method.added_tokens) or config.method.fusion.kind != "splice"
+        handler = DistributedDataParallelKwargs(find_unused_parameters=has_unused)
         # accelerate joins processes without an accelerator only when told that the CPU is meant.
         on_cpu = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.accelerator.is_available()
         # Not accelerate's mixed precision: it is one for the whole process, and stays wrapped around the model.
@@ -274,7 +276,7 @@ class Trainer:
             weight = 1.0 if i < len(batches) else 0.0
             with nullcontext() if i + 1 == num_forwards else accelerator.no_sync(model):
                 with torch.autocast(accelerator.device.type, dtype=dtype, enabled=dtype is not None):
-                    output = model(batch.to(accelerator.device))
+                    output = model(batch.to(accelerator.device), with_logits=False)
                 if not torch.isfinite(output.loss_sum):
                     raise ZooError(
                         f"loss is {output.loss_sum.item()} on samples {', '.join(batch.sample_ids[:8])}; lower the "

@@ -6,8 +6,8 @@ from peft import inject_adapter_in_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from zoo.config import LoraConfig, Stage
-from zoo.errors import ZooError
+from zoo.config import LoraConfig, Stage, most_specific
+from zoo.errors import ZooError, nearest
 from zoo.model import VLM
 
 LORA_MARK = "lora_"
@@ -58,10 +58,16 @@ def prepare_adapters(model: VLM, stages: "tuple[Stage, ...] | list[Stage]", seed
 def set_trainable(model: VLM, stage: Stage) -> None:
     """Set requires_grad as the stage says. Parts in mode lora train their adapters only."""
     prepare_adapters(model, [stage])
+    names = []
     for name, module in model.parts():
-        mode = stage.train.get(name, "frozen")
         for key, parameter in module.named_parameters():
-            parameter.requires_grad_(mode == ("lora" if LORA_MARK in key else "full"))
+            names.append(f"{name}.{key}")
+            parameter.requires_grad_(stage.mode(names[-1]) == ("lora" if LORA_MARK in key else "full"))
+    for wanted in (key for key in stage.train if "." in key and key.partition(".")[0] in dict(model.parts())):
+        if not any(f"{name}.".startswith(f"{wanted}.") for name in names):
+            part = wanted.partition(".")[0]
+            modules = [f"{part}.{child}" for child, _ in dict(model.parts())[part].named_children()]
+            raise ZooError(f"stage {stage.name!r}: {model.method.name} has no {wanted!r}.{nearest(wanted, modules)}")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ZooError(
             f"stage {stage.name!r} trains nothing: {dict(stage.train)} names no part that {model.method.name} has; "
@@ -70,34 +76,46 @@ def set_trainable(model: VLM, stage: Stage) -> None:
 
 
 def set_train_mode(model: VLM) -> None:
-    """Dropout and the like are active only in parts that are being trained."""
+    """Dropout and the like are active only in modules that are being trained."""
     model.train()
-    for _, module in model.parts():
-        if not any(parameter.requires_grad for parameter in module.parameters()):
-            module.eval()
+    for _, part in model.parts():
+        if has_adapter(part) and any(parameter.requires_grad for parameter in part.parameters()):
+            continue
+        for module in part.modules():
+            if (parameters := list(module.parameters())) and not any(p.requires_grad for p in parameters):
+                module.eval()
+        if not any(True for _ in part.parameters()):
+            part.eval()
 
 
 def parameter_groups(model: VLM, stage: Stage) -> list[dict]:
     """Optimizer groups by part and decay; norms, biases and other vectors are not decayed."""
     groups = []
     for name, module in model.parts():
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        lr = stage.part_lr.get(name, stage.lr)
-        for decay in (True, False):
-            if chosen := [parameter for parameter in trained if (parameter.ndim > 1) == decay]:
-                weight_decay = stage.weight_decay if decay else 0.0
-                groups.append({"name": name, "params": chosen, "lr": lr, "base_lr": lr, "weight_decay": weight_decay})
+        chosen: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for key, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                chosen.setdefault(rates(stage, f"{name}.{key}", parameter), []).append(parameter)
+        for (lr, decay), parameters in chosen.items():
+            groups.append({"name": name, "params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay})
     return groups
 
 
+def rates(stage: Stage, key: str, parameter: nn.Parameter) -> tuple[float, float]:
+    """(learning rate, weight decay) of a parameter by its canonical name."""
+    decay = most_specific(stage.part_weight_decay, key, stage.weight_decay) if parameter.ndim > 1 else 0.0
+    return most_specific(stage.part_lr, key, stage.lr), decay
+
+
 def part_table(model: VLM, stage: Stage) -> list[tuple[str, str, int, int, float]]:
-    """(part, mode, parameters, trainable parameters, learning rate) of each part."""
+    """(part, mode, parameters, trainable parameters, learning rate) of each part; ``in part``: submodules of it."""
     rows = []
     for name, module in model.parts():
         total = sum(parameter.numel() for parameter in module.parameters())
         trainable = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
         lr = stage.part_lr.get(name, stage.lr) if trainable else 0.0
-        rows.append((name, stage.train.get(name, "frozen"), total, trainable, lr))
+        mode = stage.train.get(name, "frozen")
+        rows.append((name, "in part" if mode == "frozen" and trainable else mode, total, trainable, lr))
     return rows
 
 
