@@ -3,11 +3,13 @@ import pickle
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from zoo.data.open import open_data
 from zoo.data.sample import PLACEHOLDER_PATTERN
 from zoo.data.scenes import (
     TASKS,
@@ -30,6 +32,7 @@ from zoo.data.scenes.videos import draw_video
 from zoo.data.scenes.words import captions, facts, words
 from zoo.data.scenes.world import COLOURS, SHAPES, SPLITS, UNSEEN_PAIRS, draw_scene
 from zoo.errors import ZooError
+from zoo.evaluation.metrics import iou
 
 KINDS = ("instruct", "caption", "region", "video", "video_caption", "mixture")
 FINGERPRINT = """
@@ -82,6 +85,24 @@ def test_samples_are_valid_and_their_media_pickle(kind):
         assert all(frame.size == (32, 32) and frame.mode == "RGB" for frame in frames)
         assert all(box.x1 <= 32 and box.y1 <= 32 for box in sample.boxes)
     assert len({sample.media[0].name for sample in source}) == 24
+
+
+def test_tasks_of_several_kinds_are_mixed_by_weight():
+    tasks = ("existence", "colour", "shape", "region_colour", "region_locate", "motion_direction")
+    source = SceneSource("train", "instruct", 600, tasks=tasks)
+    kinds = Counter(sample.id.split("/")[2] for sample in source)
+    assert {name: round(number / 100) for name, number in kinds.items()} == {"instruct": 3, "region": 2, "video": 1}
+    assert {task for sample in source for task in sample.info["tasks"]} == set(tasks)
+    weighted = SceneSource("train", "instruct", 300, tasks=tasks, weights={"video": 3, "region": 1})
+    kinds = Counter(sample.id.split("/")[2] for sample in weighted)
+    assert set(kinds) == {"video", "region"} and 200 < kinds["video"] < 250
+    again = SceneSource("train", "instruct", 8, tasks=tasks, weights={"video": 3, "region": 1})
+    assert [sample.messages for sample in again] == [weighted[index].messages for index in range(8)]
+    spec = "scenes:mixture?num_samples=40&tasks=region_describe&weights=caption:1,region:1,video_caption:0.5"
+    mixed = [sample.info["tasks"] for sample in open_data(spec)]
+    assert {task for named in mixed for task in named} == {"region_describe"} and () in mixed
+    with pytest.raises(ZooError, match="KIND:SHARE"):
+        open_data("scenes:mixture?weights=caption")
 
 
 def test_splits_share_no_image_and_only_test_holds_unseen_pairs():
@@ -241,6 +262,24 @@ def test_videos_hold_their_events():
         assert all(end <= begin + 1e-9 for (_, end), (begin, _) in pairwise(moving))
 
 
+def test_one_object_moves_where_a_direction_is_asked():
+    source = SceneSource("train", "instruct", 40, tasks=["motion_direction"])
+    asked = [item.sample for item in items("validation", "motion_direction", 40)]
+    for sample in (*source, *asked):
+        scene = sample.media[0].source.args[0]
+        assert sum(bool(motion.direction) for motion in scene.motions) == 1
+        assert len(sample.media[0].source()) == 4
+
+
+def test_cell_alone_gives_a_box_that_counts():
+    for item in items("test", "region_locate", 200):
+        (box,) = item.boxes
+        column, row = (int((low + high) / 2 / 64 * 3) for low, high in ((box.x0, box.x1), (box.y0, box.y1)))
+        x, y = ((cell + 0.5) / 3 * 64 for cell in (column, row))
+        guess = replace(box, x0=x - 6.4, y0=y - 6.4, x1=x + 6.4, y1=y + 6.4)
+        assert iou(guess, box) >= 0.5
+
+
 def test_every_text_keeps_to_the_vocabulary():
     known = set(vocabulary())
     assert len(known) < 200
@@ -286,7 +325,10 @@ def test_few_shot_sets_have_their_own_support():
         (lambda: SceneSource("tset"), "test"),
         (lambda: SceneSource("train", "instrct"), "instruct"),
         (lambda: SceneSource("train", "video", num_frames=2), "num_frames 2"),
-        (lambda: SceneSource("train", tasks=["motion_direction"]), "motion_direction"),
+        (lambda: SceneSource("train", "caption", tasks=["motion_direction"]), "motion_direction"),
+        (lambda: SceneSource("train", "video", tasks=["existence"]), "existence"),
+        (lambda: SceneSource("train", tasks=["existence"], weights={"instruct": 1}), "weights"),
+        (lambda: SceneSource("train", "mixture", weights={"regoin": 1}), "regoin"),
         (lambda: SceneSource("train", image_size=4), "image_size 4"),
         (lambda: items("test", "color", 1), "colour"),
         (lambda: items("test", "colour", 1, seed=-1), "negative"),

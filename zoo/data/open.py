@@ -15,11 +15,14 @@ PUBLISHED = {
     "llava-665k": "llava_v1_5_mix665k.json of liuhaotian/LLaVA-Instruct-150K",
     "llava-cc3m-595k": "chat.json of liuhaotian/LLaVA-CC3M-Pretrain-595K",
     "llava-instruct-158k": "llava_instruct_150k.json of liuhaotian/LLaVA-Instruct-150K",
+    "mmc4": "docs_no_face_shard_*_v2.jsonl of allenai/mmc4, images by image_name, or shards of it with image_base64",
+    "obelics": "HuggingFaceM4/OBELICS as JSON lines of texts and images, the addresses replaced by paths",
 }
 
 
 def open_data(spec: str, *, media_root: str | None = None) -> Any:
-    """Samples by spec: ``scenes:KIND?num_samples=N&seed=S&image_size=P&tasks=A,B``, or a path of ``zoo.data.sources``.
+    """Samples by spec: ``scenes:KIND?num_samples=N&seed=S&image_size=P&tasks=A,B&weights=KIND:SHARE,KIND:SHARE``, or a
+    path of ``zoo.data.sources``.
 
     Returns a map-style source, or an iterable one for tar shards.
 
@@ -32,7 +35,7 @@ def open_data(spec: str, *, media_root: str | None = None) -> Any:
         return open_source(spec, media_root=media_root)
     kind, _, query = spec.removeprefix(SCENES).partition("?")
     options: dict[str, Any] = {"split": "train"}
-    texts: dict[str, Any] = {"split": str, "tasks": lambda value: value.split(",")}
+    texts: dict[str, Any] = {"split": str, "tasks": lambda value: value.split(","), "weights": _weights}
     numbers = dict.fromkeys(("num_samples", "seed", "image_size", "questions_per_scene", "num_frames"), int)
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in texts | numbers:
@@ -41,3 +44,12 @@ def open_data(spec: str, *, media_root: str | None = None) -> Any:
             raise ZooError(f"data {spec!r}: {key} is {value!r}; give a number")
         options[key] = (texts | numbers)[key](value)
     return SceneSource(kind=kind, **options)
+
+
+def _weights(text: str) -> dict[str, float]:
+    """``region:1,video:0.5`` as a mapping."""
+    pairs = [part.partition(":") for part in text.split(",")]
+    try:
+        return {name: float(share) for name, _, share in pairs}
+    except ValueError:
+        raise ZooError(f"weights {text!r} are no list of KIND:SHARE; write weights=instruct:4,region:2") from None

@@ -7,7 +7,7 @@ from zoo.data.scenes import words as language
 from zoo.data.scenes.draw import Draw
 from zoo.data.scenes.questions import MAKERS, PLANNERS, Maker, Question, Told
 from zoo.data.scenes.render import check_image_size, image_source, thing_box, video_source
-from zoo.data.scenes.videos import MAX_FRAMES, MIN_FRAMES, VIDEO_MAKERS, draw_video
+from zoo.data.scenes.videos import MAX_FRAMES, MIN_FRAMES, NUM_MOVERS, VIDEO_MAKERS, draw_video
 from zoo.data.scenes.world import UNSEEN_EVERY, Scene, draw_scene, split_number, try_scene
 from zoo.errors import ZooError, nearest
 
@@ -31,9 +31,11 @@ class SceneSource:
     """Map-style training data: sample i is the same on every machine, in every process, whatever was read before.
 
     ``kind`` is instruct (questions of several types on one image), caption, region (boxes in and out), video,
-    video_caption, or mixture (of those, by ``weights``). ``tasks`` restricts the question types of a kind.
-    A conversation has up to ``questions_per_scene`` turns; fewer where a further question would be given away by the
-    earlier ones. Every fourth scene of the test split holds an unseen pair: ``sample.info["unseen"]``.
+    video_caption, or mixture (of those, by ``weights``: the share of samples of each kind). ``tasks`` restricts the
+    question types. Tasks of regions or videos named under instruct make it a mixture of their kinds, each weighted by
+    the number of its tasks unless ``weights`` says otherwise; a sample still holds questions of one kind. A conversation
+    has up to ``questions_per_scene`` turns; fewer where a further question would be given away by the earlier ones.
+    Every fourth scene of the test split holds an unseen pair: ``sample.info["unseen"]``.
     """
 
     def __init__(
@@ -44,27 +46,27 @@ class SceneSource:
         seed: int = 0,
         image_size: int = 64,
         questions_per_scene: int = 6,
-        num_frames: int = 8,
+        num_frames: int = 4,
         tasks: Sequence[str] | None = None,
         weights: Mapping[str, float] | None = None,
     ) -> None:
         split_number(split)
         if kind not in KINDS:
             raise ZooError(f"scenes: unknown kind {kind!r}.{nearest(kind, KINDS)}")
+        self.kind_tasks = dict(KIND_TASKS)
         if tasks is not None:
-            known = KIND_TASKS.get(kind, ())
-            wrong = [task for task in tasks if task not in known]
-            if wrong or not tasks:
-                raise ZooError(
-                    f"scenes: kind {kind!r} has no task {(wrong or ['(none given)'])[0]!r}; choose from {known}"
-                )
+            self.kind_tasks |= _tasks_by_kind(kind, tasks)
+            named = {name: len(chosen) for name, chosen in self.kind_tasks.items() if set(chosen) & set(tasks)}
+            if kind == "instruct" and set(named) != {"instruct"}:
+                kind, weights = "mixture", weights or named
+        if weights is not None and kind != "mixture":
+            raise ZooError(f"scenes: kind {kind!r} takes no weights; use kind mixture or name tasks of several kinds")
         if questions_per_scene < 1 or num_samples < 0:
             given = f"questions_per_scene {questions_per_scene}, num_samples {num_samples}"
             raise ZooError(f"scenes: {given} must be at least 1 and 0")
         self.split, self.kind, self.num_samples, self.seed = split, kind, num_samples, seed
         self.image_size, self.num_frames = check_image_size(image_size), check_num_frames(num_frames)
         self.questions_per_scene = questions_per_scene
-        self.tasks = tuple(tasks) if tasks is not None else None
         self.weights = dict(weights or MIXTURE)
         unknown = [name for name in self.weights if name not in KINDS or name == "mixture"]
         if unknown or min(self.weights.values()) < 0 or sum(self.weights.values()) <= 0:
@@ -85,7 +87,7 @@ class SceneSource:
         unseen = unseen_block(self.split, index)
         if kind in KIND_TASKS:
             make_scene = video_scene if kind == "video" else image_scene
-            scene, questions = make_scene(draw, name, unseen, self.tasks or KIND_TASKS[kind], self.questions_per_scene)
+            scene, questions = make_scene(draw, name, unseen, self.kind_tasks[kind], self.questions_per_scene)
             return self._sample(scene, question_turns(questions), questions)
         make = draw_video if kind == "video_caption" else draw_scene
         scene = make(draw, name, unseen=unseen)
@@ -101,6 +103,17 @@ class SceneSource:
             group=scene.name,
             info={"unseen": scene.unseen, "tasks": tuple(question.task for question in questions)},
         )
+
+
+def _tasks_by_kind(kind: str, tasks: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The given tasks by the kind that they belong to. Raises ZooError for one that ``kind`` does not have."""
+    allowed = KIND_TASKS if kind in ("instruct", "mixture") else {kind: KIND_TASKS.get(kind, ())}
+    known = [task for names in allowed.values() for task in names]
+    wrong = [task for task in tasks if task not in known]
+    if wrong or not tasks:
+        raise ZooError(f"scenes: kind {kind!r} has no task {(wrong or ['(none given)'])[0]!r}; choose from {known}")
+    chosen = {name: tuple(task for task in tasks if task in names) for name, names in allowed.items()}
+    return {name: names for name, names in chosen.items() if names}
 
 
 def text_sample(
@@ -189,7 +202,7 @@ def video_scene(draw: Draw, name: str, unseen: bool, tasks: Sequence[str], limit
     opening = draw.choice(tasks)
     appear = opening == "event_order" and draw.coin()
     while True:
-        scene = draw_video(draw, name, unseen=unseen, appear=appear)
+        scene = draw_video(draw, name, unseen=unseen, movers=draw.between(*NUM_MOVERS[opening]), appear=appear)
         questions = converse(scene, draw, makers, limit, VIDEO_MAKERS[opening])
         if questions:
             return scene, questions

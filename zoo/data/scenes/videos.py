@@ -8,6 +8,9 @@ from zoo.data.scenes.questions import Maker, Question, Told
 from zoo.data.scenes.world import GRID, Motion, Plan, Scene, Thing, draw_scene
 
 MAX_MOVERS = 3
+# The least and the most objects that move in a video drawn for a question. One for a direction: among objects that move
+# one after another, tiny models need far longer to learn whose path is whose.
+NUM_MOVERS = {"motion_direction": (1, 1), "event_order": (2, MAX_MOVERS), "event_count": (0, MAX_MOVERS)}
 MIN_FRAMES, MAX_FRAMES = 4, 8
 # With four frames the second and the third lie at 1/3 and 2/3: each appearance falls between two frames.
 APPEARANCES = (0.3, 0.6)

@@ -31,6 +31,8 @@ RADIUS_JITTER = 0.05
 # The farthest point of any shape from its centre, in radii (the tips of the star).
 REACH = 1.05
 CELL_MARGIN = 0.012
+# How far a centre may lie from its cell's: little enough that cell and size together give a box of IoU over 0.5.
+CENTRE_JITTER = 0.03
 # Extents (left, top, right, bottom) of each shape around its centre, in radii; render.py draws exactly these.
 SQUARE_HALF = 0.88
 TRIANGLE = ((0.0, -0.95), (0.98, 0.82), (-0.98, 0.82))
@@ -204,8 +206,13 @@ def try_scene(draw: Draw, name: str, unseen: bool, plan: Plan) -> Scene | None:
 def place_thing(draw: Draw, shape: str, colour: str, size: str, texture: str, cell: int) -> Thing:
     """A thing with its size and centre jittered inside the cell (0 to 8, row by row)."""
     radius = RADIUS[size] * draw.uniform(1 - RADIUS_JITTER, 1 + RADIUS_JITTER)
-    room = 0.5 / GRID - REACH * radius - CELL_MARGIN
+    room = min(CENTRE_JITTER, 0.5 / GRID - REACH * radius - CELL_MARGIN)
     row, column = divmod(cell, GRID)
+
+    def offset() -> float:
+        # The sum of two draws: the likeliest centre is the cell's own.
+        return (draw.uniform(-room, room) + draw.uniform(-room, room)) / 2
+
     return Thing(
         shape=shape,
         colour=colour,
@@ -213,7 +220,7 @@ def place_thing(draw: Draw, shape: str, colour: str, size: str, texture: str, ce
         texture=texture,
         column=column,
         row=row,
-        x=(column + 0.5) / GRID + draw.uniform(-room, room),
-        y=(row + 0.5) / GRID + draw.uniform(-room, room),
+        x=(column + 0.5) / GRID + offset(),
+        y=(row + 0.5) / GRID + offset(),
         radius=radius,
     )
