@@ -2,11 +2,11 @@
 
     python benchmarks/backbones/scenes_tiny_encoder.py --out zoo/assets/scenes-tiny/encoder --seed 0
 
-The last layer learns to be a code: each attribute of the object under a patch, and the patch's place where it shows one,
-stands for one of a set of orthonormal vectors drawn once, and the features are the sum of what holds. So every attribute
-is one linear direction, all equally strong, and what a mean over patches says of the objects adds up. Throw-away linear
-heads teach the earlier layers the same attributes and the class token which (colour, shape) pairs the image shows. It
-never sees text.
+The last layer learns to be a code: each attribute of the object under a patch, and the patch's place where it shows
+one, stands for one of a set of orthonormal vectors drawn once, and the features are the sum of what holds. So every
+attribute is one linear direction, all equally strong, and what a mean over patches says of the objects adds up.
+Throw-away linear heads teach the earlier layers the same attributes and the class token which (colour, shape) pairs the
+image shows. It never sees text.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def shown_scene(seed: int, split: int, index: int) -> Scene:
 
 
 def patch_labels(scene: Scene, grid: int) -> np.ndarray:
-    """(grid * grid, 5) int64: cell_labels, and behind them the patch's own place, from 1 and 0 where it shows nothing."""
+    """(grid * grid, 5) int64: cell_labels and behind them the patch's own place, from 1; 0 where it shows nothing."""
     labels = cell_labels(scene, grid)
     places = np.where(labels[:, 0] > 0, np.arange(1, grid * grid + 1), 0)
     return np.concatenate([labels, places[:, None]], axis=1)
@@ -103,7 +103,7 @@ def encoder_batch(
 
 
 class EncoderHeads(nn.Module):
-    """The throw-away heads: a linear layer for the attributes at each of HEAD_LAYERS, one for the pairs in the image."""
+    """The throw-away heads: linear layers for the attributes at each of HEAD_LAYERS and for the pairs in the image."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -33,8 +33,8 @@ class SceneSource:
     ``kind`` is instruct (questions of several types on one image), caption, region (boxes in and out), video,
     video_caption, or mixture (of those, by ``weights``: the share of samples of each kind). ``tasks`` restricts the
     question types. Tasks of regions or videos named under instruct make it a mixture of their kinds, each weighted by
-    the number of its tasks unless ``weights`` says otherwise; a sample still holds questions of one kind. A conversation
-    has up to ``questions_per_scene`` turns; fewer where a further question would be given away by the earlier ones.
+    the number of its tasks unless ``weights`` says otherwise; a sample holds questions of one kind. A conversation has
+    up to ``questions_per_scene`` turns; fewer where a further question would be given away by the earlier ones.
     Every fourth scene of the test split holds an unseen pair: ``sample.info["unseen"]``.
     """
 
