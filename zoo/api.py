@@ -1,12 +1,14 @@
 """train, evaluate and compare as Python functions; the command line is a thin face on them."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from zoo.comparison import compare
+from zoo.evaluation.few_shot import Shots, SupportPool, few_shot_items, split_shots
 from zoo.evaluation.runner import Decoding, Evaluator
-from zoo.evaluation.tasks import load_items
+from zoo.evaluation.tasks import load_items, load_support, support_spec
 from zoo.loading import load
 from zoo.model import VLM
 from zoo.run import resolve_run
@@ -50,16 +52,37 @@ def evaluate(
     out: "str | Path | None" = None,
     decoding: Decoding | None = None,
     batch: int = 64,
+    shots: Shots | None = None,
+    shot_pool: str | None = None,
+    shot_media_root: str | None = None,
 ) -> list[dict[str, Any]]:
     """Predictions of a model (or of the one in a folder) on tasks given by spec; see ``zoo.evaluation.tasks``.
 
     With ``out``, each task's rows are kept in OUT/TASK.jsonl and an interrupted evaluation goes on from there.
+
+    Args:
+        shots: demonstrations before each question (``zoo.evaluation.few_shot``); a spec may say otherwise for its task:
+            ``scenes:colour?shots=4&selection=similar``.
+        shot_pool: spec of the training split that they come from; default for scenes: their training split.
+        shot_media_root: folder of the pool's images; default: the folder of its first file.
+
+    Raises:
+        ZooError: a bad spec or file, or demonstrations that the method cannot be shown.
     """
     vlm = model if isinstance(model, VLM) else load(model)
     evaluator = Evaluator(vlm, decoding=decoding or Decoding(), batch=batch)
     rows = []
-    for spec in tasks:
+    pools: dict[str, SupportPool] = {}
+    for text in tasks:
+        spec, own_shots = split_shots(text, shots or Shots())
         items = load_items(spec, media_root=media_root)
-        file = Path(out) / f"{items[0].task.replace(' ', '_')}.jsonl" if out and items else None
+        if own_shots.num_demonstrations:
+            source = shot_pool or support_spec(spec)
+            if source not in pools:
+                pools[source] = SupportPool(vlm, load_support(source, media_root=shot_media_root))
+            items = few_shot_items(items, pools[source], own_shots)
+        # "colour (4 shots, similar)" becomes colour_4_shots_similar.
+        stem = re.sub(r"[^\w.-]+", "_", items[0].task).strip("_") if items else ""
+        file = Path(out) / f"{stem}.jsonl" if out and stem else None
         rows += evaluator.evaluate(items, file)
     return rows

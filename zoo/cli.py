@@ -78,6 +78,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--prompt-form", default="inference", help="inference (as published) or training, where a template has both"
     )
     command.add_argument("--batch", type=int, default=64)
+    command.add_argument("--shots", type=int, default=0, help="demonstrations before each question (default: 0)")
+    command.add_argument("--shot-selection", default="random", help="random, or similar (by image features)")
+    command.add_argument("--shot-seed", type=int, default=0, help="of the random selection")
+    command.add_argument("--shot-pool", metavar="SPEC", help="training split to choose from; default: that of scenes")
+    command.add_argument("--shot-media-root", help="folder of the images of --shot-pool")
+    command.add_argument(
+        "--zero-shot", default="plain", help="with 0 shots: plain, or text_only_demonstrations (OpenFlamingo's two)"
+    )
     command.add_argument("--out", help="folder for the predictions; an interrupted evaluation goes on from there")
     command.add_argument("--json", action="store_true")
 
@@ -184,6 +192,7 @@ def _train(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from zoo.api import evaluate
     from zoo.definition import get_setting
+    from zoo.evaluation.few_shot import Shots
     from zoo.evaluation.runner import Decoding
     from zoo.evaluation.summary import summarise
     from zoo.evaluation.table import render_table
@@ -199,8 +208,22 @@ def _evaluate(options: argparse.Namespace) -> None:
     if not specs:
         raise ZooError("name what to score: --task scenes:colour, --task pope:FILE, or --setting NAME")
     decoding = Decoding(mode=options.decoding, max_new_tokens=tokens, prompt_form=form)
+    shots = Shots(
+        num_shots=options.shots,
+        selection=options.shot_selection,
+        zero_shot=options.zero_shot,
+        seed=options.shot_seed,
+    )
     rows = evaluate(
-        options.model, specs, media_root=options.media_root, out=options.out, decoding=decoding, batch=batch
+        options.model,
+        specs,
+        media_root=options.media_root,
+        out=options.out,
+        decoding=decoding,
+        batch=batch,
+        shots=shots,
+        shot_pool=options.shot_pool,
+        shot_media_root=options.shot_media_root,
     )
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     comparison = summarise(rows, baseline=rows[0]["method"], chance=chance_levels(tasks))

@@ -14,6 +14,7 @@ from zoo.data.encode import stop_ids, stop_strings
 from zoo.data.sample import Message
 from zoo.data.templates import Template, get_template, render_text
 from zoo.errors import ZooError
+from zoo.evaluation.few_shot import INFO_KEY
 from zoo.evaluation.items import Item
 from zoo.evaluation.metrics import metric_version, score
 from zoo.model import VLM
@@ -96,9 +97,16 @@ class Evaluator:
         """Rows of predictions in the order of the items. With ``out``, rows already there are kept, not computed again.
 
         Raises:
-            ZooError: ``out`` holds predictions of another decoding or metric version, or unreadable media.
+            ZooError: ``out`` holds predictions of another decoding, metric version or other demonstrations; unreadable
+                media; demonstrations that the language model has no positions for.
         """
         done = self._read(out) if out else {}
+        for item in items:
+            shown = _few_shot(item).get("demonstrations")
+            if (row := done.get(item.sample.id)) and row.get("demonstrations") != shown:
+                raise ZooError(
+                    f"{out}: item {item.sample.id!r} was answered with other demonstrations; choose another --out"
+                )
         rest = [item for item in items if item.sample.id not in done]
         if on_item:
             on_item(len(items) - len(rest))
@@ -136,6 +144,8 @@ class Evaluator:
 
     def _greedy(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         examples = [self.preprocessor(item.sample, self.template, generation=True) for item in items]
+        for item, example in zip(items, examples):
+            self._check_room(item, len(example) + self.decoding.max_new_tokens)
         # Rows of similar length pad little; greedy answers do not depend on their neighbours.
         order = sorted(range(len(items)), key=lambda i: len(examples[i]))
         answers = generate_answers(
@@ -156,11 +166,21 @@ class Evaluator:
                 answer = Message(role="assistant", content=candidate)
                 sample = replace(item.sample, messages=(*item.sample.messages, answer))
                 examples.append(self.preprocessor(sample, self.template))
+                self._check_room(item, len(examples[-1]))
             scores = score_answers(self.model, examples, normalisation=self.decoding.normalisation)
             best = max(range(len(scores)), key=scores.__getitem__)
             row = self._row(item, examples[best], item.candidates[best])
             rows.append(row | {"candidate_scores": dict(zip(item.candidates, scores))})
         return rows
+
+    def _check_room(self, item: Item, length: int) -> None:
+        """Demonstrations beyond the last position are answered anyway, badly: their score would say nothing."""
+        room = getattr(self.model.language_model.model.config, "max_position_embeddings", None)
+        if _few_shot(item) and room is not None and length > room:
+            raise ZooError(
+                f"item {item.sample.id!r} with its demonstrations takes {length} positions, the language model has "
+                f"{room}; use fewer shots"
+            )
 
     def _row(self, item: Item, example: Example, prediction: str) -> dict[str, Any]:
         parse_box = None
@@ -188,5 +208,11 @@ class Evaluator:
             "metric_version": metric_version(item.metric),
             "decoding": self.decoding.describe(),
             "unseen": bool(item.sample.info.get("unseen", False)),
+            **_few_shot(item),
             **self.label,
         }
+
+
+def _few_shot(item: Item) -> dict[str, Any]:
+    """What the rows of an item record about its demonstrations; empty without any."""
+    return item.sample.info.get(INFO_KEY, {})

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
+from zoo.data.open import open_data
+from zoo.data.sample import Sample
 from zoo.data.scenes import TASKS, chance, items
 from zoo.errors import ZooError, nearest
 from zoo.evaluation import files
 from zoo.evaluation.items import Item
 
 SCENES = "scenes"
+NUM_SUPPORT = 512
 
 
 def _vqa(paths: list[str], root: str) -> list[Item]:
@@ -75,6 +78,27 @@ def load_items(spec: str, *, media_root: str | None = None) -> list[Item]:
     return reader(paths, media_root or str(Path(paths[0]).parent))
 
 
+def support_spec(spec: str) -> str:
+    """Where the demonstrations of a task come from by default: the training split of the same scenes.
+
+    Raises ZooError for a task of files, whose training split has to be named.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind != SCENES:
+        raise ZooError(f"task {spec!r}: name the training split that its demonstrations come from: --shot-pool SPEC")
+    task, _, query = rest.partition("?")
+    options = {**dict(parse_qsl(query, keep_blank_values=True)), "split": "train", "num_items": NUM_SUPPORT}
+    return f"{SCENES}:{task}?{urlencode(options)}"
+
+
+def load_support(spec: str, *, media_root: str | None = None) -> list[Item | Sample]:
+    """Sources of demonstrations: items by a spec of ``load_items``, else samples by a spec of ``zoo.data.open``."""
+    kind, separator, rest = spec.partition(":")
+    if separator and (kind in READERS or (kind == SCENES and rest.partition("?")[0] in TASKS)):
+        return list(load_items(spec, media_root=media_root))
+    return list(open_data(spec, media_root=media_root))
+
+
 def scene_specs(tasks: tuple[str, ...], num_items: int, seed: int, image_size: int | None) -> list[str]:
     """Specs of the tasks of a setting. Raises ZooError for an unknown task."""
     for task in tasks:
@@ -85,5 +109,5 @@ def scene_specs(tasks: tuple[str, ...], num_items: int, seed: int, image_size: i
 
 
 def chance_levels(tasks: list[str]) -> dict[str, float]:
-    """Accuracy of guessing, for the tasks where it is known."""
-    return {task: chance(task) for task in tasks if task in TASKS}
+    """Accuracy of guessing, for the tasks where it is known; what stands in brackets behind a name does not matter."""
+    return {task: chance(name) for task in tasks if (name := task.partition(" (")[0]) in TASKS}
