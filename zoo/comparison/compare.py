@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from zoo.comparison.diff import config_diff
-from zoo.comparison.job import COST_FILE, evaluation_of, job_folder
+from zoo.comparison.job import COST_FILE, evaluation_of, job_folder, task_items
 from zoo.comparison.page import collect_examples, provenance
 from zoo.comparison.pool import run_jobs
 from zoo.definition import get_setting
+from zoo.evaluation.capabilities import support_of_task
 from zoo.evaluation.report import read_curves, read_predictions, write_report
 from zoo.evaluation.summary import Comparison, summarise
 from zoo.evaluation.table import render_markdown, render_table
@@ -66,7 +67,13 @@ def compare(
     predictions = [row for row in predictions if (row["method"], row["seed"]) in wanted and row["task"] in tasks]
     predictions.sort(key=lambda row: (tasks.index(row["task"]), names.index(row["method"]), row["seed"]))
     costs = [json.loads((job_folder(out, name, seed) / COST_FILE).read_text()) for name, seed in configs]
-    comparison = summarise(predictions, costs, baseline=baseline, chance=chance_levels(tasks))
+    missing = {
+        (name, items[0].task): " or ".join(found)
+        for items in task_items(configs[names[0], chosen[0]])
+        for name in names
+        if (found := support_of_task(name, items).missing)
+    }
+    comparison = summarise(predictions, costs, baseline=baseline, chance=chance_levels(tasks), impossible=missing)
     (out / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in comparison.rows()))
     (out / "costs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in costs))
     table = render_table(comparison)

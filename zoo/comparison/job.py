@@ -4,7 +4,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 from zoo.config import differences, to_dict
 from zoo.definition import EvaluationSetting, get_setting
 from zoo.errors import ZooError
+from zoo.evaluation.capabilities import support_of_task
+from zoo.evaluation.items import Item
 from zoo.evaluation.runner import Decoding, Evaluator
 from zoo.evaluation.tasks import load_items, scene_specs
 from zoo.loading import load
@@ -52,8 +54,9 @@ def run_job(config: RunConfig, out: Path, threads: int, on_progress: Callable[[i
     label = {"method": config.method.name, "seed": config.seed}
     evaluator = Evaluator(model, decoding=decoding, batch=evaluation.batch, label=label)
     began = time.perf_counter()
-    for spec in scene_specs(evaluation.tasks, evaluation.num_items, evaluation.seed, image_size_of(config)):
-        items = load_items(spec)
+    for items in task_items(config):
+        if support_of_task(config.method.name, items).missing:
+            continue
         file = out / "predictions" / config.method.name / f"seed-{config.seed}" / f"{items[0].task}.jsonl"
         evaluator.evaluate(items, file, on_item=on_progress)
     totals = json.loads((folder / DONE_FILE).read_text())
@@ -75,6 +78,13 @@ def run_job(config: RunConfig, out: Path, threads: int, on_progress: Callable[[i
     cost_file = folder / COST_FILE
     if not cost_file.exists():  # a repeated call only re-reads; it must not replace the figures of the real run
         cost_file.write_text(json.dumps(cost, indent=1))
+
+
+def task_items(config: RunConfig) -> Iterator[list[Item]]:
+    """The items of every task of the run's setting."""
+    evaluation = evaluation_of(config)
+    for spec in scene_specs(evaluation.tasks, evaluation.num_items, evaluation.seed, image_size_of(config)):
+        yield load_items(spec)
 
 
 def image_size_of(config: RunConfig) -> int | None:

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 import transformers
 
-from zoo.comparison.job import evaluation_of, image_size_of
+from zoo.comparison.job import task_items
 from zoo.data.media import load_frames
-from zoo.evaluation.tasks import load_items, scene_specs
 from zoo.run import RunConfig
 
 EXAMPLES_PER_TASK = 2
@@ -23,15 +22,14 @@ EXAMPLE_STRIDE = 17
 
 def collect_examples(predictions: list[dict[str, Any]], config: RunConfig) -> list[dict[str, Any]]:
     """A few items of every task with each method's answer at the first seed; drawn at a fixed stride, not chosen."""
-    evaluation = evaluation_of(config)
     answers: dict[str, dict[str, tuple[str, bool]]] = {}
     first_seed = config.seed
     for row in predictions:
         if row["seed"] == first_seed:
             answers.setdefault(row["id"], {})[row["method"]] = (row["prediction"], row["score"] >= 0.5)
     examples = []
-    for spec in scene_specs(evaluation.tasks, evaluation.num_items, evaluation.seed, image_size_of(config)):
-        for item in load_items(spec)[::EXAMPLE_STRIDE][:EXAMPLES_PER_TASK]:
+    for items in task_items(config):
+        for item in items[::EXAMPLE_STRIDE][:EXAMPLES_PER_TASK]:
             frames = [load_frames(medium, sample_id=item.sample.id) for medium in item.sample.media]
             question = item.sample.messages[-1].content
             example = {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from zoo.evaluation.summary import Comparison
-from zoo.evaluation.table import format_chance, format_difference, format_interval
+from zoo.evaluation.table import any_result_of, format_chance, format_difference, format_interval
 
 NUM_STYLES = 8
 MAX_POINTS = 240
@@ -72,7 +72,7 @@ def task_chart(comparison: Comparison) -> str:
             f'<text class="label" x="{left - 12}" y="{start + band / 2 + 4:.1f}" text-anchor="end">'
             f"{escape(_shortened(task, label_width // 8))}</text>"
         )
-        chance = comparison.results[comparison.methods[0], task].chance
+        chance = any_result_of(comparison, task).chance
         if chance is not None:
             x = x_of(chance)
             parts.append(
@@ -81,7 +81,9 @@ def task_chart(comparison: Comparison) -> str:
             )
         for place, method in enumerate(comparison.methods):
             y = start + 7 + row_height * (place + 0.5)
-            result = comparison.results[method, task]
+            result = comparison.results.get((method, task))
+            if result is None:
+                continue
             style = style_of(method, comparison.methods)
             described = f"{task}, {method}: {format_interval(result.interval)}; {format_difference(result)}"
             parts.append(f"<g><title>{escape(described)}</title>")

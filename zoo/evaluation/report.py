@@ -15,7 +15,15 @@ from PIL import Image
 from zoo.evaluation.charts import Curves, loss_chart, marker, stages_of, style_of, task_chart
 from zoo.evaluation.entries import iterate_entries
 from zoo.evaluation.summary import Comparison
-from zoo.evaluation.table import COST_LABELS, format_chance, format_cost, format_difference, format_interval
+from zoo.evaluation.table import (
+    COST_LABELS,
+    any_result_of,
+    fallback_notes,
+    format_chance,
+    format_cost,
+    format_difference,
+    marked,
+)
 
 MAX_IMAGE_SIDE = 384
 MAX_FRAMES = 8
@@ -69,7 +77,7 @@ def write_report(
         loss_legend=legend,
         task_chart=task_chart(comparison),
         table=_score_table(comparison),
-        notes="".join(f"<li>{escape(note)}</li>" for note in comparison.notes),
+        notes="".join(f"<li>{escape(note)}</li>" for note in (*comparison.notes, *fallback_notes(comparison))),
         costs=_cost_table(comparison),
         loss_charts="".join(charts) or "<p>No training was recorded.</p>",
         examples="".join(_example(example, comparison.methods) for example in examples) or "<p>No examples.</p>",
@@ -103,16 +111,20 @@ def _head(first: Sequence[str], methods: Sequence[str]) -> str:
 def _score_table(comparison: Comparison) -> str:
     rows = []
     for task in comparison.tasks:
-        results = [comparison.results[method, task] for method in comparison.methods]
-        size = f"{results[0].num_items} items, {results[0].num_clusters} groups; {results[0].metric}"
+        results = [comparison.results.get((method, task)) for method in comparison.methods]
+        any_result = any_result_of(comparison, task)
+        size = f"{any_result.num_items} items, {any_result.num_clusters} groups; {any_result.metric}"
         cells = [
             f'<th scope="row">{escape(task)}<small>{escape(size)}</small></th>',
-            f"<td>{format_chance(results[0].chance)}</td>",
+            f"<td>{format_chance(any_result.chance)}</td>",
         ]
         for result in results:
+            if result is None:
+                cells.append("<td>-</td>")
+                continue
             style = result.verdict if result.verdict in ("better", "worse") else "faint"
             difference = f'<small class="{style}">{escape(format_difference(result))}</small>'
-            cells.append(f"<td>{format_interval(result.interval)}{difference}</td>")
+            cells.append(f"<td>{marked(result, comparison.fallbacks)}{difference}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return f"<table>{_head(['task', 'chance'], comparison.methods)}<tbody>{''.join(rows)}</tbody></table>"
 

@@ -14,6 +14,7 @@ from zoo.data.encode import stop_ids, stop_strings
 from zoo.data.sample import Message
 from zoo.data.templates import Template, get_template, render_text
 from zoo.errors import ZooError
+from zoo.evaluation.capabilities import needs, refuse_missing, support, support_of_task
 from zoo.evaluation.few_shot import INFO_KEY
 from zoo.evaluation.items import Item
 from zoo.evaluation.metrics import metric_version, score
@@ -98,8 +99,12 @@ class Evaluator:
 
         Raises:
             ZooError: ``out`` holds predictions of another decoding, metric version or other demonstrations; unreadable
-                media; demonstrations that the language model has no positions for.
+                media; demonstrations that the language model has no positions for; a task that the method has neither
+                a form nor a fallback for.
         """
+        if items:
+            name = self.model.method.name
+            refuse_missing(name, items[0].task, support_of_task(name, items))
         done = self._read(out) if out else {}
         for item in items:
             shown = _few_shot(item).get("demonstrations")
@@ -207,6 +212,7 @@ class Evaluator:
             "metric": item.metric,
             "metric_version": metric_version(item.metric),
             "decoding": self.decoding.describe(),
+            "fallbacks": list(support(self.model.method.name, needs(item)).fallbacks),
             "unseen": bool(item.sample.info.get("unseen", False)),
             **_few_shot(item),
             **self.label,

@@ -24,7 +24,10 @@ COST_NAMES = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """One method on one task, scores and differences as fractions; ``difference`` is None for the baseline."""
+    """One method on one task, scores and differences as fractions; ``difference`` is None for the baseline.
+
+    ``fallbacks``: what the task asks for and the method was not made for, replaced as ``capabilities.FALLBACKS`` says.
+    """
 
     method: str
     task: str
@@ -38,6 +41,7 @@ class Result:
     p_corrected: float | None = None
     verdict: str | None = None
     chance: float | None = None
+    fallbacks: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
@@ -64,13 +68,17 @@ class Result:
             "per_seed": {str(seed): mean for seed, mean in self.per_seed.items()},
             "difference": difference,
             "chance": self.chance,
+            "fallbacks": list(self.fallbacks),
             **self.extra,
         }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """Methods (the baseline first) and tasks in the order of their first prediction; ``costs`` by method and name."""
+    """Methods (the baseline first) and tasks in the order of their first prediction; ``costs`` by method and name.
+
+    A method and task without a result cannot be had: the method has no form for the task, and there is no fallback.
+    """
 
     baseline: str
     methods: tuple[str, ...]
@@ -81,7 +89,13 @@ class Comparison:
 
     def rows(self) -> list[dict[str, Any]]:
         """What results.jsonl holds: one row per task and method."""
-        return [self.results[method, task].row() for task in self.tasks for method in self.methods]
+        pairs = [(method, task) for task in self.tasks for method in self.methods]
+        return [self.results[pair].row() for pair in pairs if pair in self.results]
+
+    @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """Those that some result rests on, in the order of their marks in the tables (a, b, ...)."""
+        return tuple(sorted({name for result in self.results.values() for name in result.fallbacks}))
 
 
 def summarise(
@@ -90,14 +104,15 @@ def summarise(
     *,
     baseline: str,
     chance: Mapping[str, float] | None = None,
+    impossible: Mapping[tuple[str, str], str] | None = None,
 ) -> Comparison:
     """Compare every method with ``baseline`` on every task.
 
     ``predictions``: the lines of predictions/METHOD/seed-N/TASK.jsonl, each with method, seed, task, id, group, score
     (in [0, 1]), metric and metric_version; parsed and references feed the yes/no figures, unseen those on new
     combinations;
-    ``costs``: one record per method and seed; ``chance``: the chance level of a task as a fraction. P-values are
-    corrected by Holm over the methods within a task.
+    ``costs``: one record per method and seed; ``chance``: the chance level of a task as a fraction; ``impossible``: what
+    a method lacks that has no predictions for a task. P-values are corrected by Holm over the methods within a task.
 
     Raises ZooError if methods or seeds did not answer the same items, or were scored by different versions of a metric.
     """
@@ -109,14 +124,15 @@ def summarise(
     methods = (baseline, *(method for method in methods if method != baseline))
     results: dict[tuple[str, str], Result] = {}
     for task in tasks:
-        results |= _summarise_task(task, grouped, methods, (chance or {}).get(task))
+        able = [method for method in methods if (method, task) not in (impossible or {})]
+        results |= _summarise_task(task, grouped, able, (chance or {}).get(task), baseline)
     return Comparison(
         baseline=baseline,
         methods=methods,
         tasks=tasks,
         results=results,
         costs={method: _cost_of(method, costs) for method in methods},
-        notes=_notes(predictions, results),
+        notes=(*_notes(predictions, results), *_dashes(impossible or {})),
     )
 
 
@@ -142,7 +158,7 @@ def _grouped(predictions: Sequence[Mapping[str, Any]]) -> _Runs:
 
 
 def _summarise_task(
-    task: str, runs: _Runs, methods: Sequence[str], chance: float | None
+    task: str, runs: _Runs, methods: Sequence[str], chance: float | None, baseline: str
 ) -> dict[tuple[str, str], Result]:
     seeds = {
         method: sorted(seed for name, other, seed in runs if name == task and other == method) for method in methods
@@ -161,12 +177,13 @@ def _summarise_task(
         scores[method] = np.asarray(
             [[runs[task, method, seed][item]["score"] for item in ids] for seed in seeds[method]]
         )
-    challengers = methods[1:]
-    differences = {method: paired_difference(scores[method], scores[methods[0]], clusters) for method in challengers}
+    challengers = [method for method in methods if method != baseline] if baseline in methods else []
+    differences = {method: paired_difference(scores[method], scores[baseline], clusters) for method in challengers}
     corrected = dict(zip(challengers, holm([differences[method].p for method in challengers]), strict=True))
     results = {}
     for method in methods:
         difference = differences.get(method)
+        answers = [runs[task, method, seed][item] for seed in seeds[method] for item in ids]
         per_seed = {seed: float(mean) for seed, mean in zip(seeds[method], scores[method].mean(axis=1), strict=True)}
         results[method, task] = Result(
             method=method,
@@ -181,7 +198,8 @@ def _summarise_task(
             p_corrected=corrected.get(method),
             verdict=None if difference is None else verdict(difference, corrected[method]),
             chance=chance,
-            extra=_extra([runs[task, method, seed][item] for seed in seeds[method] for item in ids]),
+            fallbacks=tuple(sorted({name for row in answers for name in row.get("fallbacks", ())})),
+            extra=_extra(answers),
         )
     return results
 
@@ -215,6 +233,10 @@ def _extra(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             name: getattr(summary, name) for name in ("precision", "recall", "f1", "yes_ratio", "num_unparsed")
         }
     return extra
+
+
+def _dashes(impossible: Mapping[tuple[str, str], str]) -> list[str]:
+    return [f"-: {method} has no {missing} for {task}." for (method, task), missing in impossible.items()]
 
 
 def _cost_of(method: str, records: Sequence[Mapping[str, Any]]) -> dict[str, float]:

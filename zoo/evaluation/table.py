@@ -2,7 +2,9 @@
 
 import textwrap
 from collections.abc import Mapping
+from string import ascii_lowercase
 
+from zoo.evaluation.capabilities import FALLBACKS
 from zoo.evaluation.statistics import Interval
 from zoo.evaluation.summary import Comparison, Result
 
@@ -63,6 +65,23 @@ def format_cost(name: str, costs: Mapping[str, float]) -> str:
     return f"{value / 1e3:.0f} k"
 
 
+def marked(result: Result | None, fallbacks: tuple[str, ...]) -> str:
+    """A result with the marks of the fallbacks it rests on, ``"62.4 [58.1, 66.7] a"``; ``"-"`` where there is none."""
+    if result is None:
+        return "-"
+    marks = "".join(mark(name, fallbacks) for name in result.fallbacks)
+    return f"{format_interval(result.interval)} {marks}".strip()
+
+
+def mark(fallback: str, fallbacks: tuple[str, ...]) -> str:
+    return ascii_lowercase[fallbacks.index(fallback)]
+
+
+def fallback_notes(comparison: Comparison) -> list[str]:
+    """What the marks mean."""
+    return [f"{mark(name, comparison.fallbacks)}: {FALLBACKS[name]}." for name in comparison.fallbacks]
+
+
 def render_table(comparison: Comparison) -> str:
     """The table as plain text of at most 120 columns; methods that do not fit beside each other follow below."""
     label_width = min(44, max(LABEL_WIDTH, *(len(task) + 10 for task in comparison.tasks)))
@@ -72,7 +91,13 @@ def render_table(comparison: Comparison) -> str:
     for methods in panels:
         lines += _panel(comparison, methods, label_width)
         lines.append("")
-    return "\n".join([*lines, *(textwrap.fill(note, TABLE_WIDTH) for note in comparison.notes)])
+    notes = (*comparison.notes, *fallback_notes(comparison))
+    return "\n".join([*lines, *(textwrap.fill(note, TABLE_WIDTH) for note in notes)])
+
+
+def any_result_of(comparison: Comparison, task: str) -> Result:
+    """A result on the task, for what all of them share: items, groups, metric, chance."""
+    return next(result for (_, name), result in comparison.results.items() if name == task)
 
 
 def _panel(comparison: Comparison, methods: tuple[str, ...], label_width: int) -> list[str]:
@@ -82,11 +107,12 @@ def _panel(comparison: Comparison, methods: tuple[str, ...], label_width: int) -
     rule = "-" * (label_width + COLUMN_WIDTH * len(methods))
     lines = [line(f"{'task':<{label_width - 8}}{'chance':>6}", [_shortened(name) for name in methods]), rule]
     for task in comparison.tasks:
-        results = [comparison.results[method, task] for method in methods]
-        label = f"{task:<{label_width - 8}}{format_chance(results[0].chance):>6}"
-        lines.append(line(label, [format_interval(result.interval) for result in results]))
-        size = f"  {results[0].num_items} items, {results[0].num_clusters} groups"
-        lines.append(line(size, [format_difference(result) for result in results]))
+        results = [comparison.results.get((method, task)) for method in methods]
+        any_result = any_result_of(comparison, task)
+        label = f"{task:<{label_width - 8}}{format_chance(any_result.chance):>6}"
+        lines.append(line(label, [marked(result, comparison.fallbacks) for result in results]))
+        size = f"  {any_result.num_items} items, {any_result.num_clusters} groups"
+        lines.append(line(size, [format_difference(result) if result else "" for result in results]))
     lines.append(rule)
     for name in PRINTED_COSTS:
         lines.append(
@@ -106,13 +132,18 @@ def render_markdown(comparison: Comparison) -> str:
         _markdown_row(["---", "---:", "---:", *["---:"] * len(comparison.methods)]),
     ]
     for task in comparison.tasks:
-        results = [comparison.results[method, task] for method in comparison.methods]
-        cells = [f"{format_interval(result.interval)}<br>{format_difference(result)}" for result in results]
-        lines.append(_markdown_row([task, str(results[0].num_items), format_chance(results[0].chance), *cells]))
+        results = [comparison.results.get((method, task)) for method in comparison.methods]
+        any_result = any_result_of(comparison, task)
+        cells = [
+            f"{marked(result, comparison.fallbacks)}<br>{format_difference(result)}" if result else "-"
+            for result in results
+        ]
+        lines.append(_markdown_row([task, str(any_result.num_items), format_chance(any_result.chance), *cells]))
     for name in PRINTED_COSTS:
         cells = [format_cost(name, comparison.costs.get(method, {})) for method in comparison.methods]
         lines.append(_markdown_row([COST_LABELS[name], "", "", *cells]))
-    return "\n".join([*lines, "", *(f"- {note}" for note in comparison.notes)]) + "\n"
+    notes = (*comparison.notes, *fallback_notes(comparison))
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
 
 
 def _markdown_row(cells: list[str]) -> str:
