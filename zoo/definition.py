@@ -7,6 +7,7 @@ from typing import Any
 
 from zoo.config import LoraConfig, Stage, TrainingConfig, checked, from_dict, read_yaml
 from zoo.connectors import ConnectorConfig
+from zoo.data.frames import FrameSampling
 from zoo.encoders import EncoderConfig
 from zoo.errors import ZooError, nearest
 from zoo.fusion import FusionConfig, Splice
@@ -21,7 +22,8 @@ class Method:
     """Everything that makes a method itself. Without an encoder it is blind: media take no place in the prompt.
 
     ``added_tokens`` get embedding and output rows of their own beside the language model's. ``exemptions`` maps a check
-    of the contract test to the reason why this method cannot meet it.
+    of the contract test to the reason why this method cannot meet it. ``frames``: which frames of a video it looks at;
+    None takes all that are given.
     """
 
     name: str = ""
@@ -31,6 +33,7 @@ class Method:
     language_model: LanguageModelConfig
     template: str
     box_codec: str = "numerals"
+    frames: FrameSampling | None = None
     added_tokens: tuple[str, ...] = ()
     lora: LoraConfig = field(default_factory=LoraConfig)
     stages: tuple[Stage, ...]
@@ -68,6 +71,12 @@ class Method:
         encoder = self.encoder
         if encoder is not None:
             encoder = fix(encoder, source(setting.encoder, revision=None), "encoder")
+            if encoder.video is not None:
+                video = fix(encoder.video, source(setting.encoder, revision=None), "encoder.video")
+                encoder = dataclasses.replace(encoder, video=video)
+        frames = self.frames
+        if frames is not None:
+            frames = fix(frames, setting.frames, "frames")
         connector, fusion = self.connector, self.fusion
         if connector is not None:
             connector = fix(connector, setting.connector.get(connector.kind, {}), "connector")
@@ -76,7 +85,9 @@ class Method:
         if setting.encoder_decoder and self.language_model.model_type in ENCODER_DECODERS:
             values = setting.encoder_decoder
         language_model = fix(
-            self.language_model, source(values, revision=None, tokenizer=None, overrides={}), "language_model"
+            self.language_model,
+            source(values, revision=None, tokenizer=None, overrides={}, has_added_tokens=False),
+            "language_model",
         )
         stages = []
         for stage in self.stages:
@@ -86,7 +97,7 @@ class Method:
                     f"it has {', '.join(setting.stages)}"
                 )
             stages.append(fix(stage, setting.stages[stage.name], f"stages.{stage.name}"))
-        changed = {"connector": connector, "fusion": fusion, "stages": tuple(stages)}
+        changed = {"connector": connector, "fusion": fusion, "frames": frames, "stages": tuple(stages)}
         return dataclasses.replace(self, encoder=encoder, language_model=language_model, **changed), overrode
 
 
@@ -111,6 +122,7 @@ class Setting:
     """What a controlled comparison holds equal. The dicts hold the fields to fix of the part's or stage's config.
 
     ``connector`` and ``fusion`` go by kind: the sizes that a kind of module has beside this encoder and language model.
+    ``frames`` goes for methods that choose frames of a video (the others take all that are given).
     ``encoder_decoder`` is the language model of methods published with an encoder-decoder; without it they get the same
     one as the others.
     """
@@ -120,6 +132,7 @@ class Setting:
     encoder: dict[str, Any] = field(default_factory=dict)
     connector: dict[str, dict[str, Any]] = field(default_factory=dict)
     fusion: dict[str, dict[str, Any]] = field(default_factory=dict)
+    frames: dict[str, Any] = field(default_factory=dict)
     language_model: dict[str, Any] = field(default_factory=dict)
     encoder_decoder: dict[str, Any] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -150,6 +163,7 @@ def get_setting(name: str) -> Setting:
         "encoder": EncoderConfig,
         "language_model": LanguageModelConfig,
         "encoder_decoder": LanguageModelConfig,
+        "frames": FrameSampling,
         **{f"stages.{stage}": Stage for stage in setting.stages},
     }
     # The kinds of a method's own module are known once its file is imported; then ``under`` checks the keys.

@@ -14,7 +14,7 @@ from zoo.connectors import Connector, ConnectorContext
 from zoo.data.batch import Batch, Preprocessor, shifted_labels
 from zoo.data.encode import IGNORED_LABEL
 from zoo.definition import Method
-from zoo.encoders import VisionEncoder
+from zoo.encoders import Features, VisionEncoder
 from zoo.fusion import Fusion, SoftTokens
 from zoo.language import LanguageModel
 
@@ -74,19 +74,23 @@ class VLM(nn.Module):
         kinds = [frames > 1 for frames in num_frames] if is_video is None else is_video
         return [0] * len(num_frames) if self.connector is None else self.connector.num_tokens(num_frames, kinds)
 
-    def preprocessor(self) -> Preprocessor:
-        """What turns samples into this model's inputs."""
+    def preprocessor(self, objective: str = "language_modeling") -> Preprocessor:
+        """What turns samples into this model's inputs, in a stage with this objective."""
         method, connector = self.method, self.method.connector
-        reads_instruction = connector is not None and connector.reads_instruction
+        learns_text = objective == "connector"
+        reads_text = connector is not None and (connector.reads_instruction or learns_text and connector.reads_text)
         return Preprocessor(
             tokenizer=self.language_model.tokenizer,
             transform=self.encoder.transform if self.encoder is not None else None,
             num_positions=lambda frames, kinds: self.fusion.num_positions(self.num_media_tokens(frames, kinds)),
             box_codec=method.box_codec,
             has_region_features=self.has_region_features,
-            instruction_tokenizer=self.instruction_tokenizer if reads_instruction else None,
+            instruction_tokenizer=self.instruction_tokenizer if reads_text else None,
+            instruction_role="assistant" if learns_text else "user",
             max_instruction_length=connector.max_instruction_length if connector is not None else 0,
             encoder_decoder=self.language_model.is_encoder_decoder,
+            video_transform=self.encoder.video.transform if self.encoder is not None and self.encoder.video else None,
+            frames=method.frames,
         )
 
     @property
@@ -94,14 +98,15 @@ class VLM(nn.Module):
         """Whether the connector makes a soft token of a box."""
         return self.connector is not None and type(self.connector).forward_regions is not Connector.forward_regions
 
-    def soft_tokens(self, batch: Batch) -> SoftTokens | None:
-        """Soft tokens of a batch's media and regions; None without media, or without an encoder."""
-        if self.encoder is None or self.connector is None or batch.frames is None:
-            return None
+    def _media(self, batch: Batch) -> tuple[Features, ConnectorContext]:
+        """What the connector is given of a batch with media."""
+        assert self.encoder is not None and self.connector is not None and batch.frames is not None
         trainable = any(parameter.requires_grad for parameter in self.encoder.parameters())
         with nullcontext() if trainable else torch.no_grad():
             frames = batch.frames.to(next(self.encoder.parameters()).dtype)
-            features = self.encoder(frames, levels=self.connector.levels)
+            features = self.encoder(
+                frames, levels=self.connector.levels, num_frames=batch.num_frames, is_video=batch.is_video
+            )
         context = ConnectorContext(
             num_frames=batch.num_frames,
             is_video=batch.is_video,
@@ -110,6 +115,13 @@ class VLM(nn.Module):
             boxes=batch.boxes,
             box_media=batch.box_media,
         )
+        return features, context
+
+    def soft_tokens(self, batch: Batch) -> SoftTokens | None:
+        """Soft tokens of a batch's media and regions; None without media, or without an encoder."""
+        if self.connector is None or batch.frames is None:
+            return None
+        features, context = self._media(batch)
         return SoftTokens(
             media=self.connector(features, context),
             counts=tuple(self.connector.num_tokens(batch.num_frames, batch.is_video)),
@@ -154,8 +166,17 @@ class VLM(nn.Module):
         """(rows, length, dim), soft tokens included where the fusion puts them there."""
         return self._inputs(batch)[0]
 
-    def forward(self, batch: Batch, *, with_logits: bool = True) -> Output:
-        """Logits and summed loss of a padded or packed batch; the loss alone is cheaper (``with_logits`` False)."""
+    def forward(
+        self, batch: Batch, *, with_logits: bool = True, objective: str = "language_modeling"
+    ) -> Output:
+        """Logits and summed loss of a padded or packed batch; the loss alone is cheaper (``with_logits`` False).
+
+        With the objective ``connector`` there are no logits, and the connector's own mean loss counts as often as the
+        batch has supervised tokens: the weight of a micro-batch is the same for every objective.
+        """
+        if objective == "connector":
+            loss = self._idle(batch) if batch.frames is None else self.connector.loss(*self._media(batch))
+            return Output(logits=None, loss_sum=loss * batch.num_supervised, num_supervised=batch.num_supervised)
         embeddings, soft = self._inputs(batch)
         targets = shifted_labels(batch)
         supervised = targets != IGNORED_LABEL

@@ -319,6 +319,9 @@ def test_known_encoders_build_on_the_meta_device_without_files(name):
         "siglip-so400m-384": (428_225_600, 729, 1152),
         "dinov2-b": (86_580_480, 1369, 768),
         "dinov2-l": (304_368_640, 1369, 1024),
+        "languagebind-image": (303_179_776, 256, 1024),
+        # 24 times the attention, a LayerNorm and 8 embeddings more.
+        "languagebind-video": (303_179_776 + 24 * (4 * 1024 * 1025 + 2 * 1024 + 8 * 1024), 256, 1024),
         "eva-clip-g-224": (985_952_256, 256, 1408),
     }[name]
     encoder = build_encoder(EncoderConfig(id=name), meta=True, attention="sdpa")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
@@ -18,14 +19,26 @@ class MLP(ConnectorConfig):
     """Linear(dim_in, dim_out), then depth - 1 times [activation, Linear(dim_out, dim_out)], all with bias.
 
     Source: LLaVA, llava/model/multimodal_projector/builder.py; ``gelu`` is the exact (erf) form.
+
+    ``image_class_token``: False leaves out the class token of images, which an encoder with ``class_token`` gives of
+    every frame, so that only frames of videos keep it (Video-LLaVA).
     """
 
     kind: str = "mlp"
     depth: int = 2
     activation: str = "gelu"
+    image_class_token: bool = True
 
     def build(self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int) -> "TokenwiseProjection":
-        return TokenwiseProjection(dim_in, dim_out, num_features, depth=self.depth, activation=self.activation)
+        has_class_token = num_features == grid[0] * grid[1] + 1
+        return TokenwiseProjection(
+            dim_in,
+            dim_out,
+            num_features,
+            depth=self.depth,
+            activation=self.activation,
+            drops_image_class_token=has_class_token and not self.image_class_token,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +54,35 @@ class Linear(ConnectorConfig):
 class TokenwiseProjection(Connector):
     """Every feature becomes a soft token; the frames of a video follow one another."""
 
-    def __init__(self, dim_in: int, dim_out: int, num_features: int, *, depth: int, activation: str) -> None:
+    def __init__(
+        self,
+        dim_in: int,
+        dim_out: int,
+        num_features: int,
+        *,
+        depth: int,
+        activation: str,
+        drops_image_class_token: bool = False,
+    ) -> None:
         super().__init__()
         self.num_features = num_features
+        self.drops_image_class_token = drops_image_class_token
         self.layers = nn.ModuleList(nn.Linear(dim_in if i == 0 else dim_out, dim_out) for i in range(depth))
         self.activation = ACT2FN[activation]
 
     def num_tokens(self, num_frames: Sequence[int], is_video: Sequence[bool]) -> list[int]:
-        return [frames * self.num_features for frames in num_frames]
+        if not self.drops_image_class_token:
+            return [frames * self.num_features for frames in num_frames]
+        return [frames * (self.num_features - (not video)) for frames, video in zip(num_frames, is_video)]
 
     def forward(self, features: "Features", context: ConnectorContext) -> Tensor:
         tokens = features.tokens.flatten(0, 1)  # (frames * tokens, dim_in)
+        if self.drops_image_class_token:
+            of_video = torch.tensor(context.is_video, device=tokens.device)
+            kept = of_video.repeat_interleave(torch.tensor(context.num_frames, device=tokens.device))
+            kept = kept[:, None].repeat(1, self.num_features)
+            kept[:, 1:] = True
+            tokens = tokens[kept.flatten()]
         for i, layer in enumerate(self.layers):
             tokens = layer(self.activation(tokens) if i else tokens)
         return tokens

@@ -10,8 +10,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from zoo.data.boxes import get_box_codec
 from zoo.data.encode import IGNORED_LABEL, REGION_ID, encode
+from zoo.data.frames import FrameSampling
 from zoo.data.media import image_size, load_frames
-from zoo.data.sample import BOX_PLACEHOLDER, PLACEHOLDER_PATTERN, Box, Sample
+from zoo.data.sample import BOX_PLACEHOLDER, PLACEHOLDER_PATTERN, Box, Medium, Sample
 from zoo.data.templates import Template
 from zoo.data.transforms import Geometry, ImageTransform
 from zoo.errors import ZooError
@@ -107,10 +108,12 @@ class Preprocessor:
 
     Args:
         transform: the encoder's image transform; None for a method without encoder.
+        video_transform: that of frames of videos, where it is another.
+        frames: which frames of a video the method looks at; None takes all that are given.
         num_positions: frames of each medium, and whether each is a video -> places of each medium in the prompt.
         has_region_features: users' boxes become positions of region features, where the box codec has a form for that.
-        instruction_tokenizer: tokenises the users' text for a connector that reads it, keeping its last
-            ``max_instruction_length`` tokens.
+        instruction_tokenizer: tokenises the text of ``instruction_role`` for a connector that reads it: the users',
+            keeping its last ``max_instruction_length`` tokens, or the assistant's, keeping its first ones.
         encoder_decoder: the language model reads the prompt in its encoder and writes the answer in its decoder.
     """
 
@@ -123,15 +126,21 @@ class Preprocessor:
         box_codec: str = "numerals",
         has_region_features: bool = False,
         instruction_tokenizer: Any = None,
+        instruction_role: str = "user",
         max_instruction_length: int = 128,
         encoder_decoder: bool = False,
+        video_transform: ImageTransform | None = None,
+        frames: FrameSampling | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.transform = transform
+        self.video_transform = video_transform or transform
+        self.frames = frames
         self.num_positions = num_positions
         self.box_codec = get_box_codec(box_codec)
         self.region_prompt = self.box_codec.region_prompt if has_region_features else ""
         self.instruction_tokenizer = instruction_tokenizer
+        self.instruction_role = instruction_role
         self.max_instruction_length = max_instruction_length
         self.encoder_decoder = encoder_decoder
 
@@ -141,8 +150,14 @@ class Preprocessor:
         A method without encoder sees none; its boxes are fractions of the padded square, as LLaVA-1.5 writes them.
         """
         sizes = [image_size(medium, sample_id=sample.id) for medium in sample.media]
-        transforms = [self.transform or ImageTransform(size=max(size), resize="pad") for size in sizes]
+        transforms = [
+            self._transform(medium) or ImageTransform(size=max(size), resize="pad")
+            for medium, size in zip(sample.media, sizes)
+        ]
         return [transform.geometry(size) for transform, size in zip(transforms, sizes)]
+
+    def _transform(self, medium: Medium) -> ImageTransform | None:
+        return self.video_transform if medium.kind == "video" else self.transform
 
     def __call__(
         self, sample: Sample, template: Template, *, max_length: int | None = None, generation: bool = False
@@ -155,8 +170,8 @@ class Preprocessor:
         is_video = tuple(medium.kind == "video" for medium in sample.media) if self.transform is not None else ()
         if self.transform is not None:
             for medium in sample.media:
-                images = load_frames(medium, sample_id=sample.id)
-                pixels, geometry = zip(*(self.transform.apply(image) for image in images))
+                images = load_frames(medium, sample_id=sample.id, frames=self.frames)
+                pixels, geometry = zip(*(self._transform(medium).apply(image) for image in images))
                 frames += pixels
                 num_frames.append(len(images))
                 geometries.append(geometry[0])
@@ -200,7 +215,7 @@ class Preprocessor:
         )
 
     def _instruction(self, sample: Sample, box_text: Callable[[Box], str]) -> Tensor:
-        """What the users of a conversation say, as one text: a connector reads the image once for all turns."""
+        """What a role of a conversation says, as one text: a connector reads the image once for all turns."""
         box = 0
         said = []
         for message in sample.messages:
@@ -208,13 +223,19 @@ class Preprocessor:
             for _ in range(text.count(BOX_PLACEHOLDER)):
                 text = text.replace(BOX_PLACEHOLDER, box_text(sample.boxes[box]), 1)
                 box += 1
-            if message.role == "user":
+            if message.role == self.instruction_role:
                 said.append(PLACEHOLDER_PATTERN.sub(" ", text).strip())
-        ids = self.instruction_tokenizer(" ".join(said), verbose=False)["input_ids"]
-        if (excess := len(ids) - self.max_instruction_length) > 0:
+        tokenizer = self.instruction_tokenizer
+        ids = tokenizer(" ".join(said), verbose=False)["input_ids"]
+        excess = len(ids) - self.max_instruction_length
+        if self.instruction_role == "assistant":
+            # A text to be learned begins with a mark, whose place is taken where it is to be written.
+            mark = tokenizer.bos_token_id if tokenizer.cls_token_id is None else tokenizer.cls_token_id
+            ids = (ids if ids[:1] == [mark] else [mark, *ids])[: self.max_instruction_length]
+        elif excess > 0:
             # The question stands at the end; the tokenizer's first mark (BERT's [CLS]) stays.
             ids = ids[:1] + ids[1 + excess :]
-        return torch.tensor(ids or [self.instruction_tokenizer.pad_token_id], dtype=torch.int64)
+        return torch.tensor(ids or [tokenizer.pad_token_id], dtype=torch.int64)
 
 
 def _fractions(box: Box, geometry: Geometry) -> list[float]:

@@ -50,7 +50,10 @@ def build_encoder(
     else:
         model = _load(source, config, dtype)
     model.set_attn_implementation(attention)
-    encoder = VisionEncoder(model, config).eval()
+    video = None
+    if config.video is not None:
+        video = build_encoder(config.video, dtype=dtype, meta=meta, pretrained=pretrained, attention=attention)
+    encoder = VisionEncoder(model, config, video).eval()
     return encoder if device is None or meta else encoder.to(device)
 
 

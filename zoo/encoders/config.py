@@ -29,6 +29,8 @@ class EncoderConfig:
         mean: of the channels, 0..1.
         std: of the channels, 0..1.
         pad_colour: RGB 0..255 for ``pad``; None is ``int(255 * mean)``.
+        video: a second tower, for the frames of videos (Video-LLaVA); None: one tower for images and videos. Both give
+            the same number of tokens of the same width.
     """
 
     id: str = ""
@@ -45,6 +47,7 @@ class EncoderConfig:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     pad_colour: tuple[int, ...] | None = None
+    video: "EncoderConfig | None" = None
 
     def transform(self, image_size: int | None = None) -> "ImageTransform":
         """The preprocessing that goes with this encoder, without building it; a built one carries it as ``transform``.

@@ -18,6 +18,7 @@ from transformers import (
 from zoo.data import transforms
 from zoo.data.transforms import ImageTransform
 from zoo.encoders.config import EncoderConfig
+from zoo.encoders.languagebind import LanguageBindVideoConfig, LanguageBindVideoModel
 from zoo.errors import ZooError, nearest
 
 
@@ -29,6 +30,7 @@ class Family:
     checkpoints that contain it. ``other_parts`` are the key prefixes of these checkpoints' other parts.
     ``file_prefix`` is the tower's prefix in those files where transformers does not know it by itself.
     ``position_argument``: whether interpolated positions must be asked for (DINOv2 does it by itself).
+    ``is_temporal``: the frames of a video see one another, so that they are encoded together.
     """
 
     model_class: type[PreTrainedModel]
@@ -42,18 +44,33 @@ class Family:
     file_prefix: str = ""
     has_class_token: bool = True
     position_argument: bool = True
+    is_temporal: bool = False
 
+
+_CLIP_PARTS = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
 
 FAMILIES = (
     Family(
         model_class=CLIPVisionModel,
         config_class=CLIPVisionConfig,
-        model_types=("clip_vision_model", "clip"),
-        other_parts=("text_model.", "text_projection.", "visual_projection.", "logit_scale"),
+        model_types=("clip_vision_model", "clip", "LanguageBindImage"),
+        other_parts=_CLIP_PARTS,
         final_norm="post_layernorm",
         resize="crop",
         mean=transforms.CLIP_MEAN,
         std=transforms.CLIP_STD,
+    ),
+    Family(
+        model_class=LanguageBindVideoModel,
+        config_class=LanguageBindVideoConfig,
+        model_types=("languagebind_video", "LanguageBindVideo"),
+        other_parts=_CLIP_PARTS,
+        final_norm="post_layernorm",
+        resize="crop",
+        mean=transforms.CLIP_MEAN,
+        std=transforms.CLIP_STD,
+        file_prefix="vision_model.",
+        is_temporal=True,
     ),
     Family(
         model_class=SiglipVisionModel,

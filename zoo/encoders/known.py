@@ -73,6 +73,11 @@ _EVA_CLIP_G = {
     "qkv_bias": True,
 }
 
+# LanguageBind starts from OpenCLIP's ViT-L/14, whose activation is the exact gelu.
+_LANGUAGEBIND = _clip(width=1024, num_layers=24, num_heads=16, patch=14, size=224, projection=768) | {
+    "hidden_act": "gelu"
+}
+
 KNOWN_ENCODERS: Mapping[str, KnownEncoder] = {
     "clip-vit-b-32": KnownEncoder(
         id="openai/clip-vit-base-patch32",
@@ -86,6 +91,11 @@ KNOWN_ENCODERS: Mapping[str, KnownEncoder] = {
         id="openai/clip-vit-large-patch14-336",
         architecture=_clip(width=1024, num_layers=24, num_heads=16, patch=14, size=336, projection=768),
     ),
+    "clip-vit-h-224": KnownEncoder(
+        id="laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+        architecture=_clip(width=1280, num_layers=32, num_heads=16, patch=14, size=224, projection=1024)
+        | {"hidden_act": "gelu"},
+    ),
     "siglip-base-224": KnownEncoder(
         id="google/siglip-base-patch16-224",
         architecture=_siglip(width=768, mlp=3072, num_layers=12, num_heads=12, patch=16, size=224),
@@ -96,5 +106,10 @@ KNOWN_ENCODERS: Mapping[str, KnownEncoder] = {
     ),
     "dinov2-b": KnownEncoder(id="facebook/dinov2-base", architecture=_dinov2(width=768, num_layers=12, num_heads=12)),
     "dinov2-l": KnownEncoder(id="facebook/dinov2-large", architecture=_dinov2(width=1024, num_layers=24, num_heads=16)),
+    "languagebind-image": KnownEncoder(id="LanguageBind/LanguageBind_Image", architecture=_LANGUAGEBIND),
+    "languagebind-video": KnownEncoder(
+        id="LanguageBind/LanguageBind_Video_merge",
+        architecture=_LANGUAGEBIND | {"model_type": "languagebind_video", "num_frames": 8},
+    ),
     "eva-clip-g-224": KnownEncoder(id="Salesforce/blip2-itm-vit-g", architecture=_EVA_CLIP_G),
 }

@@ -33,13 +33,15 @@ class Features:
 class VisionEncoder(nn.Module):
     """``model`` is transformers' own class, its parameters named as transformers names them.
 
-    Whether gradients flow is the caller's decision (``requires_grad_``, ``torch.no_grad``).
+    ``video`` is the tower of the frames of videos, where a method has one of its own. Whether gradients flow is the
+    caller's decision (``requires_grad_``, ``torch.no_grad``).
 
     Raises:
-        ZooError: when the layers, the class token or the image size do not exist in this model.
+        ZooError: when the layers, the class token or the image size do not exist in this model, or the two towers do
+            not give the same features.
     """
 
-    def __init__(self, model: PreTrainedModel, config: EncoderConfig) -> None:
+    def __init__(self, model: PreTrainedModel, config: EncoderConfig, video: "VisionEncoder | None" = None) -> None:
         super().__init__()
         self.model = model
         self.config = config
@@ -57,6 +59,14 @@ class VisionEncoder(nn.Module):
             raise ZooError(f"encoder.class_token: {model.config.model_type} has no class token; set it to false")
         if self.image_size < self.patch_size:
             raise ZooError(f"encoder.image_size {self.image_size} is below the patch size {self.patch_size}; raise it")
+        self.video = video
+        if video is not None:
+            ours, theirs = ((tower.image_size, tower.num_tokens, tower.dim) for tower in (self, video))
+            if ours != theirs:
+                raise ZooError(
+                    f"encoder and encoder.video differ in (image size, tokens, width): {ours} and {theirs}; make them "
+                    "equal"
+                )
 
     @property
     def image_size(self) -> int:
@@ -85,16 +95,44 @@ class VisionEncoder(nn.Module):
         """Features of one token: the tower's width times the number of selected layers."""
         return self.model.config.hidden_size * len(self.layers)
 
-    def forward(self, pixels: torch.Tensor, levels: Sequence[int] = ()) -> Features:
+    def forward(
+        self,
+        pixels: torch.Tensor,
+        levels: Sequence[int] = (),
+        *,
+        num_frames: Sequence[int] = (),
+        is_video: Sequence[bool] = (),
+    ) -> Features:
         """Encode images or frames.
 
         Args:
-            pixels: (media, 3, image_size, image_size), preprocessed by ``transform``; any floating type.
+            pixels: (frames, 3, image_size, image_size), preprocessed by ``transform``; any floating type.
             levels: indices of hidden states to return beside the chosen layers.
+            num_frames: frames of each medium, for towers in which they see one another; one each where it is left out.
+            is_video: kind of each medium, for methods with a tower for videos; all images where it is left out.
 
         Raises:
-            ZooError: for another shape, or a level that this tower does not have.
+            ZooError: for another shape, a level that this tower does not have, or more frames than it can order.
         """
+        counts = list(num_frames) or [1] * len(pixels)
+        kinds = list(is_video) or [False] * len(counts)
+        # Calls of a tower with temporal attention hold videos of one length.
+        groups: dict[tuple[bool, int], list[torch.Tensor]] = {}
+        for frames, kind in zip(torch.arange(len(pixels), device=pixels.device).split(counts), kinds):
+            has_own_tower = self.video is not None and kind
+            tower = self.video if has_own_tower else self
+            key = (has_own_tower, len(frames) if tower.family.is_temporal else 1)
+            groups.setdefault(key, []).append(frames)
+        encoded = []
+        for (has_own_tower, count), frames in groups.items():
+            tower = self.video if has_own_tower else self
+            encoded.append(tower._encode(pixels if len(groups) == 1 else pixels[torch.cat(frames)], levels, count))
+        if len(encoded) < 2:
+            return encoded[0] if encoded else self._encode(pixels, levels, 1)
+        return _merged(encoded, torch.cat([index for frames in groups.values() for index in frames]).argsort())
+
+    def _encode(self, pixels: torch.Tensor, levels: Sequence[int], num_frames: int) -> Features:
+        """One call of this tower, on media of ``num_frames`` frames each."""
         num_blocks = self.model.config.num_hidden_layers
         for level in levels:
             if not -num_blocks - 1 <= level <= num_blocks:
@@ -110,7 +148,12 @@ class VisionEncoder(nn.Module):
             maps = tuple(empty.new_zeros(0, rows * columns, self.model.config.hidden_size) for _ in levels)
             return self._features(empty, pooled=None, levels=maps)
         native = side(self.model.config.image_size, where="encoder image_size")
-        options = {"interpolate_pos_encoding": True} if self.family.position_argument and native != expected[1] else {}
+        options: dict[str, object] = {}
+        if self.family.position_argument and native != expected[1]:
+            options["interpolate_pos_encoding"] = True
+        if self.family.is_temporal:
+            self.model.check_num_frames(num_frames)
+            options["num_frames"] = num_frames
         output = self.model(pixel_values=pixels, output_hidden_states=True, **options)
         states = [output.hidden_states[layer] for layer in self.layers]
         if self.config.post_norm:
@@ -130,3 +173,18 @@ class VisionEncoder(nn.Module):
             class_token = tokens[:, 0]
             tokens = tokens if self.config.class_token else tokens[:, 1:]
         return Features(tokens=tokens, grid=self.grid, class_token=class_token, pooled=pooled, levels=levels)
+
+
+def _merged(parts: Sequence[Features], order: torch.Tensor) -> Features:
+    """Features of several calls, their frames brought into the order of the batch."""
+
+    def merged(tensors: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+        return None if any(tensor is None for tensor in tensors) else torch.cat(tensors)[order]
+
+    return Features(
+        tokens=merged([part.tokens for part in parts]),
+        grid=parts[0].grid,
+        class_token=merged([part.class_token for part in parts]),
+        pooled=merged([part.pooled for part in parts]),
+        levels=tuple(merged(level) for level in zip(*(part.levels for part in parts))),
+    )
