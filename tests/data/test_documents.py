@@ -20,8 +20,8 @@ from zoo.errors import ZooError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*left out:UserWarning")
 
-# The shape of a Flamingo's prompts; the mark of the end is text to this tokenizer, which does not matter here.
-FLAMINGO = Template(name="flamingo_like", end="<|endofchunk|>", media="inline", bos=False)
+# The shape of a Flamingo's documents: a medium takes no place of its own and begins at the token <image>.
+FLAMINGO = Template(name="flamingo_like", end="<|endofchunk|>", media="inline", image="{media}<image>", bos=False)
 
 
 @pytest.fixture
@@ -122,12 +122,14 @@ def test_obelics_parallel_lists(folder):
 
 def test_a_flamingo_supervises_what_follows_an_image(folder):
     tokenizer = train_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|endofchunk|>", "<image>"]})
     sample = read(folder, mmc4(["before", "one", "two", "three"], ("0.png", 1, 0.3), ("1.png", 3, 0.3)))
-    encoded = encode(sample, FLAMINGO, tokenizer, num_media_tokens=[1, 1])
-    supervised = encoded.labels != IGNORED_LABEL
-    assert tokenizer.decode(encoded.ids[supervised]) == "one two<|endofchunk|>three<|endofchunk|>"
-    written = encoded.ids.masked_fill(encoded.media_mask, tokenizer.pad_token_id)
-    assert tokenizer.decode(written) == "before<pad>one two<|endofchunk|><pad>three<|endofchunk|>"
+    encoded = encode(sample, FLAMINGO, tokenizer, num_media_tokens=[0, 0])
+    assert tokenizer.decode(encoded.ids) == "before<image>one two<|endofchunk|><image>three<|endofchunk|>"
+    supervised = encoded.ids[encoded.labels != IGNORED_LABEL]
+    assert tokenizer.decode(supervised) == "one two<|endofchunk|>three<|endofchunk|>"
+    image_id = tokenizer.convert_tokens_to_ids("<image>")
+    assert [int(encoded.ids[start]) for start, _ in encoded.media_runs] == [image_id] * 2
 
 
 def test_documents_without_a_usable_image_are_counted(folder):

@@ -15,6 +15,7 @@ PUBLISHED = {
     "llava-665k": "llava_v1_5_mix665k.json of liuhaotian/LLaVA-Instruct-150K",
     "llava-cc3m-595k": "chat.json of liuhaotian/LLaVA-CC3M-Pretrain-595K",
     "llava-instruct-158k": "llava_instruct_150k.json of liuhaotian/LLaVA-Instruct-150K",
+    "laion-2b": "image-text pairs of LAION-2B-en as webdataset tar shards (.jpg and .txt)",
     "mmc4": "docs_no_face_shard_*_v2.jsonl of allenai/mmc4, images by image_name, or shards of it with image_base64",
     "obelics": "HuggingFaceM4/OBELICS as JSON lines of texts and images, the addresses replaced by paths",
 }
