@@ -1,7 +1,24 @@
 """Connectors: from vision features to soft tokens of the language model's width."""
 
 from zoo.connectors.base import Connector, ConnectorConfig, ConnectorContext
+from zoo.connectors.latent_queries import LatentQueries
 from zoo.connectors.mlp import MLP, Linear
+from zoo.connectors.pooling import SpatioTemporalPooling
 from zoo.connectors.qformer import QFormer
+from zoo.connectors.region import GPT4RoI
+from zoo.connectors.resampler import Resampler
+from zoo.connectors.video_qformer import VideoQFormer
 
-__all__ = ["MLP", "Connector", "ConnectorConfig", "ConnectorContext", "Linear", "QFormer"]
+__all__ = [
+    "MLP",
+    "Connector",
+    "ConnectorConfig",
+    "ConnectorContext",
+    "GPT4RoI",
+    "LatentQueries",
+    "Linear",
+    "QFormer",
+    "Resampler",
+    "SpatioTemporalPooling",
+    "VideoQFormer",
+]

@@ -28,9 +28,7 @@ class LatentQueries(ConnectorConfig):
     num_heads: int = 32
     dropout: float = 0.1
 
-    def build(
-        self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int, instruction_vocabulary: int = 0
-    ) -> "LatentQueryConnector":
+    def build(self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int) -> "LatentQueryConnector":
         """Raises ZooError when the heads do not divide the language model's width."""
         if dim_out % self.num_heads:
             raise ZooError(

@@ -44,9 +44,7 @@ class GPT4RoI(ConnectorConfig):
     roi_size: int = 14
     sampling_ratio: int = 2
 
-    def build(
-        self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int, instruction_vocabulary: int = 0
-    ) -> "RegionConnector":
+    def build(self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int) -> "RegionConnector":
         """Raises ZooError for sizes that do not fit each other."""
         if not self.levels or len(self.levels) != len(self.pyramid_scales):
             raise ZooError(

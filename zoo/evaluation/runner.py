@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedTokenizerBase
 
 from zoo.data.batch import Example, Preprocessor, pad
+from zoo.data.boxes import get_box_codec
 from zoo.data.encode import stop_ids, stop_strings
 from zoo.data.sample import Message
 from zoo.data.templates import Template, get_template, render_text
@@ -56,19 +58,28 @@ class Decoding:
 def generate_answers(
     model: VLM, examples: Sequence[Example], template: Template, *, max_new_tokens: int, **options: Any
 ) -> list[str]:
-    """Greedy answers to a batch of generation prompts, special tokens and end of turn removed."""
+    """Greedy answers to a batch of generation prompts, special tokens (but those of boxes) and end of turn removed."""
     tokenizer = model.language_model.tokenizer
+    kept = set(tokenizer.convert_tokens_to_ids(list(get_box_codec(model.method.box_codec).tokens)))
     strings = stop_strings(template, tokenizer)
     if strings:
         options |= {"stop_strings": list(strings), "tokenizer": tokenizer}
     batch = pad(examples, pad_id=tokenizer.pad_token_id, side="left").to(model.device)
     answers = []
     for ids in model.generate(batch, max_new_tokens=max_new_tokens, stop_ids=stop_ids(template, tokenizer), **options):
-        text = tokenizer.decode(ids, skip_special_tokens=True)
+        text = _decoded(tokenizer, ids, kept)
         for string in strings:
             text = text.split(string, 1)[0]
         answers.append(text.strip())
     return answers
+
+
+def _decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], kept: set[int]) -> str:
+    """Special tokens removed, except those of ``kept``."""
+    if kept.isdisjoint(ids):
+        return tokenizer.decode(ids, skip_special_tokens=True)
+    special = {*tokenizer.all_special_ids, *(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)}
+    return tokenizer.decode([i for i in ids if i not in special or i in kept], skip_special_tokens=False)
 
 
 @torch.no_grad()

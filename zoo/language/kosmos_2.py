@@ -3,8 +3,6 @@
 from typing import Any
 
 from torch import Tensor
-from transformers import AutoModelForCausalLM
-from transformers.models.kosmos2.configuration_kosmos2 import Kosmos2TextConfig
 from transformers.models.kosmos2.modeling_kosmos2 import Kosmos2TextForCausalLM
 
 from zoo.attention import AttentionMask
@@ -58,7 +56,3 @@ class Kosmos2Decoder(Kosmos2TextForCausalLM):
             positions = attention_mask.long().cumsum(-1).sub(1).clamp(min=0)
             inputs["position_ids"] = positions[:, -given.shape[1] :]
         return inputs
-
-
-# transformers has no causal class for this configuration, so that nothing of its own is replaced.
-AutoModelForCausalLM.register(Kosmos2TextConfig, Kosmos2Decoder, exist_ok=True)

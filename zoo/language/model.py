@@ -21,7 +21,11 @@ from zoo.attention import register
 from zoo.errors import ZooError
 from zoo.language.added_vocabulary import extend
 from zoo.language.known import KNOWN
+from zoo.language.kosmos_2 import Kosmos2Decoder
 from zoo.paths import quiet, resolve
+
+# transformers has no causal class for this configuration, so that nothing of its own is replaced.
+AutoModelForCausalLM.register(Kosmos2Decoder.config_class, Kosmos2Decoder, exist_ok=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,7 @@ class LanguageModelConfig:
     ``architecture`` holds fields of transformers' config, model_type among them: random weights where there is no id.
     ``tokenizer`` is the id or folder of the tokenizer, if it is not the model's. ``overrides`` are fields of the
     checkpoint's config that the method changes (BLIP-2 loads Flan-T5 with another activation).
+    ``has_added_tokens``: the method's added tokens are in this vocabulary already, so that no rows are added for them.
     """
 
     id: str = ""
@@ -38,6 +43,7 @@ class LanguageModelConfig:
     architecture: dict[str, Any] = field(default_factory=dict)
     tokenizer: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
+    has_added_tokens: bool = False
 
     @property
     def model_type(self) -> str:
@@ -153,10 +159,15 @@ def load_tokenizer(config: LanguageModelConfig, added_tokens: tuple[str, ...] = 
     revision = None if config.tokenizer else config.revision
     tokenizer = _reach(id, lambda: AutoTokenizer.from_pretrained(_locate(id), revision=revision))
     vocabulary = tokenizer.get_vocab() if added_tokens else {}
-    if taken := [token for token in added_tokens if token in vocabulary]:
-        raise ZooError(f"added tokens {taken} are in the vocabulary of {id!r} already; remove them from added_tokens")
-    if added_tokens and tokenizer.add_tokens(list(added_tokens), special_tokens=True) != len(added_tokens):
-        raise ZooError(f"added_tokens {list(added_tokens)} holds a token twice; name each once")
+    ids = [vocabulary.get(token) for token in added_tokens]
+    # The tokenizer of a checkpoint that was saved with rows for them has them as its last ones.
+    if ids != list(range(len(tokenizer) - len(ids), len(tokenizer))):
+        if taken := [token for token in added_tokens if token in vocabulary]:
+            raise ZooError(
+                f"added tokens {taken} are in the vocabulary of {id!r} already; remove them from added_tokens"
+            )
+        if tokenizer.add_tokens(list(added_tokens), special_tokens=True) != len(added_tokens):
+            raise ZooError(f"added_tokens {list(added_tokens)} holds a token twice; name each once")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
     return tokenizer
@@ -185,6 +196,8 @@ def build_language_model(
     if not config.id and not config.architecture:
         raise ZooError("language_model has neither id nor architecture; set language_model.id")
     register()
+    if config.has_added_tokens:
+        added_tokens = ()
     implementation = "zoo" if attention == "auto" else f"zoo_{attention}"
     loaded_tokenizer = load_tokenizer(config, added_tokens) if tokenizer else None
     if config.architecture or not pretrained:
