@@ -10,7 +10,7 @@ import time
 import pytest
 import yaml
 
-from zoo.comparison import compare
+from zoo.comparison import Variant, compare, read_study
 from zoo.comparison.compare import applicable
 from zoo.comparison.diff import config_diff
 from zoo.config import override
@@ -94,3 +94,25 @@ def test_a_failing_job_is_named(setting, tmp_path):
     bad = ["stages.instruct.data=nowhere.json"]
     with pytest.raises(ZooError, match=r"blind seed 0: .*nowhere\.json"):
         compare(["llava-1.5"], setting, tmp_path, seeds=[0], overrides=bad, jobs=1, quiet=True)
+
+
+def test_study_compares_variants_of_one_method(setting, tmp_path):
+    file = tmp_path / "study.yaml"
+    variants = {"blind": {}, "one layer": {"method": "llava-1.5", "overrides": ["connector.depth=1"]}, "llava-1.5": {}}
+    values = {"question": "how deep?", "setting": setting, "seeds": [3], "variants": variants}
+    file.write_text(yaml.safe_dump(values, sort_keys=False))
+    study = read_study(file)
+    assert study.variants["one layer"] == Variant(method="llava-1.5", overrides=("connector.depth=1",))
+    comparison = compare(study.variants, study.setting, tmp_path / "out", seeds=study.seeds, jobs=2, quiet=True)
+    assert comparison.methods == ("blind", "one layer", "llava-1.5")
+    diff = (tmp_path / "out" / "config_diff.txt").read_text()
+    assert "connector.depth: one layer 1 | llava-1.5 2" in diff
+    costs = {name: comparison.costs[name]["trainable_parameters"] for name in comparison.methods}
+    assert costs["blind"] < costs["one layer"] < costs["llava-1.5"]
+    assert comparison.results["one layer", "region_locate"].fallbacks == ("box_out",)
+    file.write_text(yaml.safe_dump({"setting": setting, "variants": {"a/b": {}}}))
+    with pytest.raises(ZooError, match="'a/b' becomes a folder's name"):
+        read_study(file)
+    file.write_text(yaml.safe_dump({"setting": setting, "variant": {}}))
+    with pytest.raises(ZooError, match="unknown key 'variant'"):
+        read_study(file)

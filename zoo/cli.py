@@ -90,9 +90,10 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true")
 
     command = _add(commands, "compare", _compare, "train and evaluate methods under one setting; table and report")
-    command.add_argument("methods", nargs="+", metavar="METHOD", help="names; key=value words apply to all of them")
-    command.add_argument("--setting", required=True)
-    command.add_argument("--seeds", help="comma-separated; default: the setting's")
+    command.add_argument("methods", nargs="*", metavar="METHOD", help="names; key=value words apply to all of them")
+    command.add_argument("--setting", help="what is held equal; a study names its own")
+    command.add_argument("--study", help="YAML file that names setting, seeds and variants of methods")
+    command.add_argument("--seeds", help="comma-separated; default: the setting's or the study's")
     command.add_argument("--baseline", default="blind", help="added when it is not among the methods (default: blind)")
     command.add_argument("--jobs", type=int, help="runs at a time; default: one a core on a CPU")
     command.add_argument("--out", required=True)
@@ -240,14 +241,25 @@ def _compare(options: argparse.Namespace) -> None:
         except ValueError:
             raise ZooError(f"--seeds {options.seeds!r} is no list of numbers; write 0,1,2") from None
     words = [*options.methods, *options.overrides]
+    methods, setting, baseline = [word for word in words if "=" not in word], options.setting, options.baseline
+    if options.study:
+        from zoo.comparison import read_study
+
+        if methods or setting:
+            raise ZooError("a study names its methods and setting itself; give either --study or METHOD and --setting")
+        study = read_study(options.study)
+        methods, setting, baseline = study.variants, study.setting, study.baseline
+        seeds = study.seeds if seeds is None else seeds
+    elif not methods or not setting:
+        raise ZooError("give methods and --setting, or --study FILE; zoo list names the methods")
     compare(
-        [word for word in words if "=" not in word],
-        options.setting,
+        methods,
+        setting,
         options.out,
         seeds=seeds,
         overrides=[word for word in words if "=" in word],
         jobs=options.jobs,
-        baseline=options.baseline,
+        baseline=baseline,
     )
 
 

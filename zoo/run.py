@@ -14,7 +14,10 @@ CONFIG_FILE = "config.yaml"
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides a run's result. ``setting`` and ``overrode`` say where values came from."""
+    """Everything that decides a run's result. ``setting`` and ``overrode`` say where values came from.
+
+    ``label`` tells variants of one method apart in a comparison.
+    """
 
     method: Method
     setting: str | None = None
@@ -22,6 +25,12 @@ class RunConfig:
     seed: int = 0
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationSetting | None = None
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """What tables and folders call the run: its label, or the method's name."""
+        return self.label or self.method.name
 
 
 def resolve_run(

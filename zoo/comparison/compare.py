@@ -3,16 +3,18 @@
 Whatever is finished stays on disk; the same command goes on where it stopped.
 """
 
+import dataclasses
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from zoo.comparison.diff import config_diff
 from zoo.comparison.job import COST_FILE, evaluation_of, job_folder, task_items
 from zoo.comparison.page import collect_examples, provenance
 from zoo.comparison.pool import run_jobs
+from zoo.comparison.study import Variant
 from zoo.definition import get_setting
 from zoo.evaluation.capabilities import support_of_task
 from zoo.evaluation.report import read_curves, read_predictions, write_report
@@ -26,7 +28,7 @@ BASELINE = "blind"
 
 
 def compare(
-    methods: Sequence[str],
+    methods: Sequence[str] | Mapping[str, Variant],
     setting: str,
     out: "str | Path",
     *,
@@ -39,6 +41,7 @@ def compare(
     """Train and evaluate ``methods`` and the baseline under ``setting``; table, results and report go to ``out``.
 
     Args:
+        methods: names, or label -> variant (a method with overrides of its own, see ``zoo.comparison.study``).
         seeds: training seeds; default: the setting's.
         overrides: ``key.sub=value``, applied to every method alike.
         jobs: runs at a time; default: one a core on a CPU, one with an accelerator.
@@ -50,12 +53,20 @@ def compare(
     """
     started = time.time()
     out = Path(out)
-    names = [baseline, *(name for name in dict.fromkeys(methods) if name != baseline)]
+    given = dict(methods) if isinstance(methods, Mapping) else {name: Variant() for name in methods}
+    variants = {baseline: given.pop(baseline, Variant()), **given}
+    names = list(variants)
+    method_of = {name: variant.method or name for name, variant in variants.items()}
     fixed = get_setting(setting)
     chosen = tuple(seeds) if seeds is not None else fixed.seeds
-    by_method = applicable(names, overrides)
+    shared = applicable(list(method_of.values()), overrides)
     configs = {
-        (name, seed): resolve_run(name, setting, by_method[name], seed=seed) for name in names for seed in chosen
+        (name, seed): dataclasses.replace(
+            resolve_run(method_of[name], setting, [*variant.overrides, *shared[method_of[name]]], seed=seed),
+            label="" if name == method_of[name] else name,
+        )
+        for name, variant in variants.items()
+        for seed in chosen
     }
     diff = config_diff({name: configs[name, chosen[0]] for name in names})
     if not quiet:
@@ -71,7 +82,7 @@ def compare(
         (name, items[0].task): " or ".join(found)
         for items in task_items(configs[names[0], chosen[0]])
         for name in names
-        if (found := support_of_task(name, items).missing)
+        if (found := support_of_task(method_of[name], items).missing)
     }
     comparison = summarise(predictions, costs, baseline=baseline, chance=chance_levels(tasks), impossible=missing)
     (out / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in comparison.rows()))

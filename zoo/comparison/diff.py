@@ -19,7 +19,10 @@ def config_diff(configs: dict[str, RunConfig]) -> str:
     held += [f"method.language_model.{key}" for key in setting.language_model]
     held += [f"method.stages.{stage}.{key}" for stage, values in setting.stages.items() for key in values]
     # Where values came from is no setting of the run; it differs because the published values do.
-    trees = {name: {k: v for k, v in to_dict(config).items() if k != "overrode"} for name, config in configs.items()}
+    trees = {
+        name: {k: v for k, v in to_dict(config).items() if k not in ("overrode", "label")}
+        for name, config in configs.items()
+    }
     reference = max(trees.values(), key=lambda tree: len(str(tree)))
     keys = sorted({key for tree in trees.values() for key, _, _ in differences(reference, tree)})
     lines = []

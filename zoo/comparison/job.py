@@ -38,7 +38,7 @@ def evaluation_of(config: RunConfig) -> EvaluationSetting:
 def run_job(config: RunConfig, out: Path, threads: int, on_progress: Callable[[int], object]) -> None:
     """Train and evaluate one method with one seed; whatever is there already is not done again."""
     torch.set_num_threads(threads)
-    folder = job_folder(out, config.method.name, config.seed)
+    folder = job_folder(out, config.name, config.seed)
     if (folder / CONFIG_FILE).exists() and (old := load_run(folder / CONFIG_FILE)) != config:
         key, was, now = differences(to_dict(old), to_dict(config))[0]
         raise ZooError(f"{folder} was made with {key} = {was}, now it is {now}; choose another --out")
@@ -51,13 +51,13 @@ def run_job(config: RunConfig, out: Path, threads: int, on_progress: Callable[[i
         model = train(config, folder, resume=True, quiet=True, on_step=lambda row: on_progress(1))
     evaluation = evaluation_of(config)
     decoding = Decoding(max_new_tokens=evaluation.max_new_tokens, prompt_form=evaluation.prompt_form)
-    label = {"method": config.method.name, "seed": config.seed}
+    label = {"method": config.name, "seed": config.seed}
     evaluator = Evaluator(model, decoding=decoding, batch=evaluation.batch, label=label)
     began = time.perf_counter()
     for items in task_items(config):
         if support_of_task(config.method.name, items).missing:
             continue
-        file = out / "predictions" / config.method.name / f"seed-{config.seed}" / f"{items[0].task}.jsonl"
+        file = out / "predictions" / config.name / f"seed-{config.seed}" / f"{items[0].task}.jsonl"
         evaluator.evaluate(items, file, on_item=on_progress)
     totals = json.loads((folder / DONE_FILE).read_text())
     modes = {part: mode for stage in config.method.stages for part, mode in stage.train.items()}
@@ -110,7 +110,7 @@ def peak_memory() -> int:
 
 def work(config: RunConfig, out: Path, threads: int, events: Any) -> None:
     """The body of a job's process. Errors travel as text: the parent prints one line, not a traceback."""
-    name = f"{config.method.name} seed {config.seed}"
+    name = f"{config.name} seed {config.seed}"
     try:
         run_job(config, out, threads, lambda amount: events.put(("progress", name, amount)))
         events.put(("done", name, None))

@@ -35,7 +35,7 @@ def run_jobs(configs: dict[tuple[str, int], RunConfig], out: Path, jobs: int, qu
             while (waiting and failure is None) or running:
                 while waiting and len(running) < jobs and failure is None:
                     config = waiting.pop(0)
-                    name = f"{config.method.name} seed {config.seed}"
+                    name = f"{config.name} seed {config.seed}"
                     running[name] = context.Process(target=work, args=(config, out, threads, events))
                     running[name].start()
                 bar.set_postfix_str(", ".join(running), refresh=False)
