@@ -7,10 +7,50 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tiny import COLOURS, IMAGE_SIZE, clip, conversation, image, llama, picture, train_tokenizer
+from tiny import COLOURS, IMAGE_SIZE, clip, conversation, image, llama, picture, t5, train_tokenizer
 
-from zoo.data.sample import Medium, Sample
+from zoo.data.sample import Box, Medium, Sample
 from zoo.registry import get_method, list_methods
+
+# Sizes of the kinds of connectors whose published ones are large.
+TINY_CONNECTORS = {
+    "spatiotemporal": {"num_temporal": 5},
+    "video_qformer": {
+        "num_frame_queries": 3,
+        "num_queries": 4,
+        "max_frames": 5,
+        "width": 32,
+        "num_layers": 2,
+        "num_heads": 2,
+        "dropout": 0.0,
+    },
+    "gpt4roi": {
+        "levels": [1, 2],
+        "pyramid_scales": [2, 1],
+        "width": 8,
+        "num_rounds": 2,
+        "num_groups": 2,
+        "roi_size": 3,
+    },
+    "kosmos-2": {"num_queries": 4, "num_heads": 2, "dropout": 0.0},
+    "qformer": {
+        "num_queries": 4,
+        "width": 32,
+        "num_layers": 2,
+        "num_heads": 2,
+        "intermediate": 48,
+        "dim_common": 8,
+        "dropout": 0.0,
+        "instruction_tokenizer": "",
+        "instruction_vocabulary": 0,
+    },
+    "resampler": {"num_latents": 4, "depth": 2, "num_heads": 2, "head_dim": 8},
+}
+# Open gates: behind closed ones no medium would matter, and nothing would be tested.
+TINY_FUSIONS = {
+    "gated_cross_attention": {"every": 1, "num_heads": 2, "head_dim": 8, "gate": 0.5},
+    "idefics_cross_attention": {"every": 1, "gate": 0.5},
+}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,18 +64,20 @@ def quick():
 
 @pytest.fixture(scope="session")
 def tiny_parts(tmp_path_factory) -> Path:
-    """Folder with encoder/ (CLIP, 16 patches) and language_model/ (Llama with a byte-level tokenizer)."""
+    """Folder with encoder/ (CLIP, 16 patches), language_model/ (Llama, byte-level BPE) and encoder_decoder/ (T5)."""
     folder = tmp_path_factory.mktemp("parts")
     clip().save_pretrained(folder / "encoder")
     tokenizer = train_tokenizer()
     tokenizer.save_pretrained(folder / "language_model")
     llama(len(tokenizer)).save_pretrained(folder / "language_model")
+    tokenizer.save_pretrained(folder / "encoder_decoder")
+    t5(len(tokenizer)).save_pretrained(folder / "encoder_decoder")
     return folder
 
 
 @pytest.fixture(scope="session")
 def samples() -> list[Sample]:
-    """An image, several images, no image, a video, several turns; of different lengths."""
+    """An image, several images, no image, a video, several turns, boxes; of different lengths."""
     video = Medium(kind="video", source=[picture(colour, seed=7) for colour in ("red", "green", "blue")], name="video")
     pair = [image("red", 1), image("blue", 2, (24, 24))]
     return [
@@ -50,13 +92,18 @@ def samples() -> list[Sample]:
         ),
         conversation("short", [("<image>\nColour?", "Blue.")], [image("blue", 4)]),
         conversation("tall", [("<image>\nIs the square red or green?", "Green.")], [image("green", 5, (20, 50))]),
-        conversation("second", [("<image>\nWhat is it?", "A green square.")], [image("green", 6)]),
+        conversation(
+            "boxes",
+            [("<image>\nWhat is at <box>?", "A green square at <box>.")],
+            [image("green", 6)],
+            [Box(x0=4, y0=3, x1=30, y1=20), Box(x0=5.5, y0=3, x1=31, y1=19)],
+        ),
     ]
 
 
 @pytest.fixture(scope="session")
 def data_file(tmp_path_factory) -> Path:
-    """LLaVA JSON of twelve samples with images, several images and none."""
+    """LLaVA JSON of twelve samples with images, several images and none, half of them with a box."""
     folder = tmp_path_factory.mktemp("data")
     records = []
     for number in range(12):
@@ -68,6 +115,8 @@ def data_file(tmp_path_factory) -> Path:
             question, record = question.removeprefix("<image>\n"), {"id": f"sample-{number}"}
         elif number % 5 == 4:
             question, record["image"] = "<image> or <image>?", ["0.png", "1.png"]
+        elif number % 5 < 2:
+            question, record["boxes"] = question.replace("square", "square <box>"), [[number, 2, 20 + number, 25]]
         turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
         records.append(record | {"conversations": turns})
     (folder / "train.json").write_text(json.dumps(records))
@@ -83,6 +132,9 @@ def tiny_setting(tiny_parts, data_file) -> str:
         "description": "tiny random parts, for tests",
         "encoder": {"id": str(tiny_parts / "encoder"), "image_size": IMAGE_SIZE},
         "language_model": {"id": str(tiny_parts / "language_model")},
+        "encoder_decoder": {"id": str(tiny_parts / "encoder_decoder")},
+        "connector": TINY_CONNECTORS,
+        "fusion": TINY_FUSIONS,
         "stages": {name: stage for name in sorted(names)},
         "training": {"micro_batch": 2, "tensorboard": False},
         "evaluation": {"tasks": ["existence"], "num_items": 8},

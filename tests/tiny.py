@@ -4,7 +4,15 @@ import numpy as np
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from zoo.data.sample import Medium, Message, Sample
 from zoo.data.templates import TEMPLATES
@@ -59,6 +67,31 @@ def llama(num_rows, **fields):
         return fill(LlamaForCausalLM(config), 0.02)
 
 
+def t5(num_rows):
+    config = T5Config(
+        vocab_size=num_rows,
+        d_model=32,
+        d_kv=8,
+        d_ff=64,
+        num_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+        tie_word_embeddings=False,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        eos_token_id=2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        model = T5ForConditionalGeneration(config)
+    with torch.no_grad():
+        # T5 draws embedding and head with a deviation of 1: logits beyond ten, in which rounding shows.
+        for matrix in (model.shared.weight, model.lm_head.weight):
+            matrix.mul_(0.3)
+    return fill(model, 0.02)
+
+
 def clip():
     """A CLIP tower of three blocks that makes 16 patches of an image."""
     config = CLIPVisionConfig(
@@ -84,8 +117,8 @@ def image(colour, seed=0, size=(40, 28)):
     return Medium(kind="image", source=picture(colour, size, seed), name=f"{colour}{seed}")
 
 
-def conversation(id, turns, media=()):
+def conversation(id, turns, media=(), boxes=()):
     messages = []
     for question, answer in turns:
         messages += [Message(role="user", content=question), Message(role="assistant", content=answer)]
-    return Sample(id=id, messages=tuple(messages), media=tuple(media))
+    return Sample(id=id, messages=tuple(messages), media=tuple(media), boxes=tuple(boxes))

@@ -170,6 +170,26 @@ GOLDEN = {
         f"<|im_start|>system\n{MPT}<|im_end|><|im_start|>user\n<image>\nq1<|im_end|>"
         "<|im_start|>assistant\na1<|im_end|><|im_start|>user\nq2<|im_end|><|im_start|>assistant\n",
     ),
+    "openflamingo": (
+        "<s><image>Question:q1 Short answer:a1<|endofchunk|>Question:q2 Short answer:a2<|endofchunk|>",
+        "<s><image>Question:q1 Short answer:a1<|endofchunk|>Question:q2 Short answer:",
+    ),
+    "openflamingo_caption": ("<s><image>a1<|endofchunk|>a2<|endofchunk|>", "<s><image>a1<|endofchunk|>"),
+    "openflamingo_document": ("<s>q1 <image>a1<|endofchunk|>q2a2<|endofchunk|>", "<s>q1 <image>a1<|endofchunk|>q2"),
+    "otter": (
+        "<s><image>User:q1 GPT:<answer>a1<|endofchunk|>User:q2 GPT:<answer>a2<|endofchunk|>",
+        "<s><image>User:q1 GPT:<answer>a1<|endofchunk|>User:q2 GPT:<answer>",
+    ),
+    "idefics": (
+        "<s>User:<image>q1<end_of_utterance>\nAssistant: a1<end_of_utterance>\n"
+        "User:q2<end_of_utterance>\nAssistant: a2<end_of_utterance>\n",
+        "<s>User:<image>q1<end_of_utterance>\nAssistant: a1<end_of_utterance>\nUser:q2<end_of_utterance>\nAssistant:",
+    ),
+    "idefics_base": (
+        "<s>User:<image>q1\nAssistant: a1\nUser:q2\nAssistant: a2\n",
+        "<s>User:<image>q1\nAssistant: a1\nUser:q2\nAssistant:",
+    ),
+    "idefics_document": ("<s>q1 <image>a1</s>q2a2</s>", "<s>q1 <image>a1</s>q2"),
 }
 
 
@@ -197,6 +217,32 @@ def test_media_placement():
     assert "USER: left <image> or right <image>? ASS" in render_text(TEMPLATES["vicuna_v1"].render(several))
     alone = sample_of("<video>\n", "yes").messages
     assert "USER: <video> ASSISTANT:" in render_text(TEMPLATES["vicuna_v1"].render(alone))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "ids"),
+    [
+        ("openflamingo", "<image>\nq", ["I", "Question:q Short answer:"]),
+        ("openflamingo", "see <image>?", ["I", "Question:see ? Short answer:"]),
+        ("openflamingo", "<image> or <image>?", ["Question:", "I", " or ", "I", "? Short answer:"]),
+        ("otter", "<image>q", ["I", "User:q GPT:", "A"]),
+        ("idefics", "<image>q", ["User:", "F", "I", "F", "q", "E", "\nAssistant:"]),
+        ("idefics", "<image><image>q", ["User:", "F", "I", "F", "I", "F", "q", "E", "\nAssistant:"]),
+        ("idefics", "<image> <image>", ["User:", "F", "I", "F", " ", "F", "I", "F", "E", "\nAssistant:"]),
+    ],
+)
+def test_marks_of_cross_attention(name, text, ids):
+    tokenizer = byte_level()
+    marks = {"I": "<image>", "F": "<fake_token_around_image>", "E": "<end_of_utterance>", "A": "<answer>"}
+    tokenizer.add_tokens([AddedToken(mark, special=True) for mark in marks.values()], special_tokens=True)
+    num_images = text.count("<image>")
+    encoded = encode(sample_of(text), TEMPLATES[name], tokenizer, num_media_tokens=[0] * num_images, generation=True)
+    expected = "".join(marks.get(piece, piece) for piece in ids)
+    assert tokenizer.decode(encoded.ids[1:]) == expected
+    image = tokenizer.convert_tokens_to_ids("<image>")
+    # A medium begins at its <image>.
+    assert [start for start, _ in encoded.media_runs] == (encoded.ids == image).nonzero()[:, 0].tolist()
+    assert not encoded.media_mask.any() and len(encoded.media_runs) == num_images
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ class ExtendedEmbedding(nn.Embedding):
 
     def __init__(self, base: nn.Embedding, added: nn.Parameter, first_added: int) -> None:
         super().__init__(*base.weight.shape, padding_idx=base.padding_idx, _weight=base.weight)
+        # nn.Embedding wraps the weight anew; a tied head has to keep the very parameter.
+        self.weight = base.weight
         self.added, self.first_added = added, first_added
 
     def forward(self, input: Tensor) -> Tensor:

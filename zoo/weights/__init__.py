@@ -1,13 +1,23 @@
 """Released checkpoints: recognised by keys and config, renamed both ways, loaded strictly, exported."""
 
+from zoo.weights.blip2 import BLIP2_HF, INSTRUCTBLIP_HF
 from zoo.weights.export import export
+from zoo.weights.idefics import IDEFICS_HF
+from zoo.weights.kosmos_2 import KOSMOS_2_HF
 from zoo.weights.layouts import Layout, Rule, convert, detect, get_layout
 from zoo.weights.llava import LLAVA_HF, LLAVA_ORIGINAL
 from zoo.weights.released import load_released
+from zoo.weights.video_llava import VIDEO_LLAVA_HF, VIDEO_LLAVA_ORIGINAL
 
 __all__ = [
+    "BLIP2_HF",
+    "IDEFICS_HF",
+    "INSTRUCTBLIP_HF",
+    "KOSMOS_2_HF",
     "LLAVA_HF",
     "LLAVA_ORIGINAL",
+    "VIDEO_LLAVA_HF",
+    "VIDEO_LLAVA_ORIGINAL",
     "Layout",
     "Rule",
     "convert",
