@@ -1,4 +1,4 @@
-"""A study: which variants of which methods are compared under one setting, as a YAML file that is kept with its results.
+"""A study: which variants of which methods are compared under one setting, as a YAML file beside its results.
 
 question: resampler, Q-Former or MLP at the same number of tokens?
 setting: scenes-small

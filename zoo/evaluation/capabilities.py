@@ -33,7 +33,7 @@ def needs(item: Item) -> frozenset[str]:
     """The capabilities that an item asks for: what its media are, boxes in the question, a box as the answer."""
     kinds = [medium.kind for medium in item.sample.media]
     needed = set(kinds)
-    if item.sample.info.get("few_shot"):
+    if item.sample.info.get("few_shot", {}).get("shots"):
         needed.add("few_shot")
     elif kinds.count("image") > 1:
         needed.add("multi_image")

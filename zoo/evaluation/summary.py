@@ -112,7 +112,7 @@ def summarise(
     (in [0, 1]), metric and metric_version; parsed and references feed the yes/no figures, unseen those on new
     combinations;
     ``costs``: one record per method and seed; ``chance``: the chance level of a task as a fraction; ``impossible``:
-    what a method lacks that has no predictions for a task. P-values are corrected by Holm over the methods within a task.
+    what a method lacks that has no predictions for a task. P-values are corrected by Holm over the methods of a task.
 
     Raises ZooError if methods or seeds did not answer the same items, or were scored by different versions of a metric.
     """
