@@ -54,9 +54,9 @@ def config(request, tiny_setting):
     return config
 
 
-def encode_all(model, samples, **options):
+def encode_all(model, samples, objective="language_modeling", **options):
     template = get_template(model.method.template)
-    preprocessor = model.preprocessor()
+    preprocessor = model.preprocessor(objective)
     return [preprocessor(sample, template, **options) for sample in samples]
 
 
@@ -102,7 +102,8 @@ def test_only_declared_parts_change(config, samples, tmp_path):
         model = build_model(method)
         set_trainable(model, stage)
         set_train_mode(model)
-        model(pad(encode_all(model, samples), pad_id=pad_id(model))).loss_sum.backward()
+        batch = pad(encode_all(model, samples, stage.objective), pad_id=pad_id(model))
+        model(batch, objective=stage.objective).loss_sum.backward()
         # The last block of an encoder that is read before its end gets no gradient, nor does what stands behind it; a
         # parameter behind a closed gate gets zeros, and moves by its weight decay alone.
         expected = {
@@ -222,11 +223,13 @@ def one_step(config, samples, tmp_path, **training):
 
 
 def check_same_step(first, second):
-    assert second[1] == pytest.approx(first[1], abs=1e-6)
+    assert second[1] == pytest.approx(first[1], rel=5e-7)  # a few steps of float32
     assert first[2].keys() == second[2].keys()
+    scale = max(float(gradient.abs().max()) for gradient in first[2].values())
+    assert scale > 1e-3
     for key, gradient in first[2].items():
-        assert (gradient - second[2][key]).abs().max() < TOLERANCE, key
-    assert max(float(gradient.abs().max()) for gradient in first[2].values()) > 1e-2
+        # Where a stage trains little, gradients are small, and so is what may differ.
+        assert (gradient - second[2][key]).abs().max() < TOLERANCE * min(1.0, scale / 1e-2), key
 
 
 def test_accumulated_equals_whole(config, samples, tmp_path):
@@ -240,7 +243,8 @@ def test_accumulated_equals_whole(config, samples, tmp_path):
 def test_grouped_by_length_equals_plain(config, samples, tmp_path):
     plain = one_step(config, samples, tmp_path, micro_batch=2)
     check_same_step(plain, one_step(config, samples, tmp_path, micro_batch=2, group_by_length=True))
-    check_same_step(plain, one_step(config, samples, tmp_path, micro_batch=2, packing=True))
+    if "packed_equals_padded" not in config.method.exemptions:
+        check_same_step(plain, one_step(config, samples, tmp_path, micro_batch=2, packing=True))
 
 
 @pytest.mark.parametrize("mode", ["as_declared", "lora"])

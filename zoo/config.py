@@ -22,6 +22,7 @@ ADDED_TOKENS = "added_tokens"
 # The rows of added tokens are parameters of this name, beside ``weight`` (zoo/language/added_vocabulary.py).
 ADDED_SUFFIX = ".added"
 TUNING_MODES = ("frozen", "full", "lora")
+OBJECTIVES = ("language_modeling", "connector")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,8 @@ class Stage:
     A key may go deeper than a part: ``connector.projection`` is that submodule, ``added_tokens`` the rows of the added
     tokens in embedding and head. The most specific key counts, in ``part_lr`` and ``part_weight_decay`` too.
     ``batch`` counts samples per optimizer step over all devices and accumulation. ``steps`` wins over ``epochs``.
+    ``objective``: the language model's loss on the answers, or the ``connector``'s own loss on media and answers, in
+    which the language model takes no part (BLIP-2's first stage).
     ``part_lr`` overrides ``lr`` for single parts. ``template`` overrides the method's (LLaVA's align stage uses plain).
     Media paths in ``data`` are relative to ``media_root``, by default the folder of the data file.
     """
@@ -75,6 +78,7 @@ class Stage:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     clip: float = 1.0
+    objective: str = "language_modeling"
     template: str | None = None
     max_length: int = 2048
     media_root: str | None = None
@@ -91,6 +95,9 @@ class Stage:
                 raise ZooError(f"stage {self.name!r}: {part} cannot be {mode!r}.{nearest(mode, TUNING_MODES)}")
             if mode == "lora" and part not in PARTS:
                 raise ZooError(f"stage {self.name!r}: adapters go into whole parts, not {part!r}; use full or frozen")
+        if self.objective not in OBJECTIVES:
+            hint = nearest(self.objective, OBJECTIVES)
+            raise ZooError(f"stage {self.name!r}: unknown objective {self.objective!r}.{hint}")
         if self.batch < 1:
             raise ZooError(f"stage {self.name!r}: batch is {self.batch}; it counts samples per step, at least 1")
 

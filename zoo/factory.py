@@ -56,7 +56,7 @@ def build_model(
             encoder = build_encoder(method.encoder, pretrained=pretrained, attention=implementation).to(dtype)
             dim_media = method.fusion.media_dim(dim_features=encoder.dim, dim_model=language_model.dim)
             vocabulary = {}
-            if method.connector.reads_instruction:
+            if method.connector.reads_text:
                 if tokenizer and method.connector.instruction_tokenizer:
                     instruction_tokenizer = load_instruction_tokenizer(method.connector.instruction_tokenizer)
                 reader = instruction_tokenizer or (language_model.tokenizer if language_model.has_tokenizer else ())

@@ -166,9 +166,7 @@ class VLM(nn.Module):
         """(rows, length, dim), soft tokens included where the fusion puts them there."""
         return self._inputs(batch)[0]
 
-    def forward(
-        self, batch: Batch, *, with_logits: bool = True, objective: str = "language_modeling"
-    ) -> Output:
+    def forward(self, batch: Batch, *, with_logits: bool = True, objective: str = "language_modeling") -> Output:
         """Logits and summed loss of a padded or packed batch; the loss alone is cheaper (``with_logits`` False).
 
         With the objective ``connector`` there are no logits, and the connector's own mean loss counts as often as the

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 
 from zoo.config import PartConfig
+from zoo.errors import ZooError
 
 if TYPE_CHECKING:
     from zoo.encoders import Features
@@ -43,6 +44,11 @@ class ConnectorConfig(PartConfig):
     instruction_tokenizer: ClassVar[str] = ""
     max_instruction_length: ClassVar[int] = 128
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether the connector needs a tokenizer: for the instruction, or for texts that its own objective learns."""
+        return self.reads_instruction
+
     def build(self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int) -> "Connector":
         """The module for an encoder with ``num_features`` tokens of ``dim_in`` a frame, on ``grid`` (rows, columns).
 
@@ -67,6 +73,13 @@ class Connector(nn.Module):
     def forward(self, features: "Features", context: ConnectorContext) -> Tensor:
         """features.tokens (frames, tokens, dim_in) -> (sum of num_tokens over the media, dim_out), media in order."""
         raise TypeError(f"{type(self).__name__} must define forward()")
+
+    def loss(self, features: "Features", context: ConnectorContext) -> Tensor:
+        """The connector's own objective, a mean over the batch; ``context`` has the answers as instruction.
+
+        Stages with ``objective: connector`` train it. Raises ZooError where the connector has none.
+        """
+        raise ZooError(f"{type(self).__name__} has no objective of its own; use objective: language_modeling")
 
     def forward_regions(self, features: "Features", context: ConnectorContext) -> Tensor:
         """One soft token for each of ``context.boxes``: (regions, dim_out). Only connectors with region features."""

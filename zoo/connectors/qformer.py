@@ -4,7 +4,7 @@ Source: BLIP-2 (Li et al., 2023), section 3; InstructBLIP (Dai et al., 2023), se
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,6 +52,10 @@ class QFormer(ConnectorConfig):
     instruction_vocabulary: int = 30523
     max_instruction_length: int = 128
     max_positions: int = 512
+
+    @property
+    def reads_text(self) -> bool:
+        return self.reads_instruction or self.representation
 
     def build(
         self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int, instruction_vocabulary: int = 0
@@ -118,6 +122,17 @@ class QFormerConnector(Connector):
         mask = mask.repeat_interleave(repeats, dim=0)[:, None]
         queries = self.body(tokens, text=self.embeddings(ids), mask=mask, only_queries=True)
         return self.projection(queries).flatten(0, 1)
+
+    def loss(self, features: "Features", context: ConnectorContext) -> Tensor:
+        """The sum of the three losses. A video stands by its middle frame; equal texts are no negatives."""
+        if context.instruction_ids is None or context.instruction_mask is None:
+            raise ZooError("the batch has no texts for representation learning; give instruction_ids and mask")
+        counts = torch.as_tensor(context.num_frames, device=features.tokens.device)
+        middle = counts.cumsum(0) - counts + counts // 2
+        pairs = replace(features, tokens=features.tokens[middle])
+        ids, mask = context.instruction_ids, context.instruction_mask
+        groups = ids.masked_fill(~mask, -1).unique(dim=0, return_inverse=True)[1]
+        return self.representation_losses(pairs, ids, mask, groups).total
 
     def representation_losses(
         self, features: "Features", ids: Tensor, mask: Tensor, groups: Tensor | None = None

@@ -130,11 +130,10 @@ class RepresentationHeads(nn.Module):
         begun = torch.cat([ids.new_full((len(ids), 1), begin_id), ids[:, 1:]], dim=1)
         together = body(features, text=embeddings(begun), mask=generation_mask(body.num_queries, mask))
         queries, written = together[:, : body.num_queries], together[:, body.num_queries :]
-        generation = functional.cross_entropy(
-            self.words(written[:, :-1], embeddings.words).flatten(0, 1).float(),
-            begun[:, 1:].masked_fill(~mask[:, 1:], -100).flatten(),
-            label_smoothing=SMOOTHING,
-        )
+        words = begun[:, 1:][mask[:, 1:]]
+        logits = self.words(written[:, :-1][mask[:, 1:]], embeddings.words)
+        generation = functional.cross_entropy(logits.float(), words, label_smoothing=SMOOTHING, reduction="sum")
+        generation = generation / max(len(words), 1)  # texts may be empty
 
         first_token = body(None, text=embeddings(ids), mask=mask[:, None])[:, 0]
         scores = self.similarity(queries, first_token).float() / self.temperature.float()  # (images, texts)

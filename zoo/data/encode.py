@@ -117,7 +117,7 @@ def encode(
             new_ids, before = [MEDIA_ID] * length, None
         elif atom.token_id is not None:
             # The first BOS is no context: a tokenizer that puts it itself begins the text after it as at the beginning.
-            is_first_bos = not ids and atom.token_id == tokenizer.bos_token_id
+            is_first_bos = atom.is_bos and all(token == MEDIA_ID for token in ids)
             new_ids, before = [atom.token_id], None if is_first_bos else atom
         else:
             new_ids, before = vocabulary.text_ids(tokenizer, atom.text, before, sample.id), atom
@@ -174,6 +174,7 @@ class _Atom:
     text: str = ""
     token_id: int | None = None
     is_medium: bool = False
+    is_bos: bool = False
     region_box: int | None = None
     supervised: bool = False
 
@@ -194,22 +195,26 @@ def _atoms(
     for segment in segments:
         if segment.token == "bos":
             if vocabulary.has_bos:
-                yield _Atom(text=tokenizer.bos_token, token_id=tokenizer.bos_token_id)
+                yield _Atom(text=tokenizer.bos_token, token_id=tokenizer.bos_token_id, is_bos=True)
             continue
         if segment.token == "eos":
-            yield _Atom(text=tokenizer.eos_token, token_id=tokenizer.eos_token_id, supervised=segment.supervised)
+            is_bos = segment.turn < 0 and vocabulary.template.bos_is_eos
+            eos = {"text": tokenizer.eos_token, "token_id": tokenizer.eos_token_id}
+            yield _Atom(**eos, supervised=segment.supervised, is_bos=is_bos)
             continue
         if segment.from_template and not PLACEHOLDER_PATTERN.search(segment.text):
             yield from vocabulary.trusted(segment.text, segment.supervised)
             continue
-        box_index, position = segment.first_box, 0
+        box_index, position, closing = segment.first_box, 0, ""
         for match in PLACEHOLDER_PATTERN.finditer(segment.text):
             yield _Atom(text=segment.text[position : match.start()], supervised=segment.supervised)
-            position = match.end()
+            adjoining, position = position == match.start(), match.end()
             if match.group() != BOX_PLACEHOLDER:
                 form = vocabulary.template.image if match.group() == "<image>" else vocabulary.template.video
+                before = closing if adjoining else ""
                 opening, _, closing = form.partition("{media}")
-                yield from vocabulary.trusted(opening, False)
+                if not (opening and before.endswith(opening)):
+                    yield from vocabulary.trusted(opening, False)
                 yield _Atom(is_medium=True)
                 yield from vocabulary.trusted(closing, False)
                 continue

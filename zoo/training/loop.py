@@ -70,8 +70,9 @@ class Trainer:
             raise ZooError(f"training.precision is {precision!r}; use no, bf16 or fp16")
         self.config, self.out, self.quiet, self.on_step = config, out, quiet, on_step
         # A trained encoder read at its penultimate layer has a last block without gradient; added tokens, or media that
-        # stand beside the prompt, may not occur in a batch.
+        # stand beside the prompt, may not occur in a batch; a connector's text stands beside what is read out of it.
         has_unused = any(stage.mode("encoder") != "frozen" for stage in config.method.stages)
+        has_unused |= config.method.connector is not None and config.method.connector.reads_text
         has_unused |= bool(config.method.added_tokens) or config.method.fusion.kind != "splice"
         handler = DistributedDataParallelKwargs(find_unused_parameters=has_unused)
         # accelerate joins processes without an accelerator only when told that the CPU is meant.
@@ -164,7 +165,7 @@ class Trainer:
             source,
             stage=stage,
             training=config.training,
-            preprocessor=model.preprocessor(),
+            preprocessor=model.preprocessor(stage.objective),
             template=get_template(stage.template or config.method.template),
             seed=config.seed * 1009 + index,
             rank=accelerator.process_index,
@@ -276,7 +277,7 @@ class Trainer:
             weight = 1.0 if i < len(batches) else 0.0
             with nullcontext() if i + 1 == num_forwards else accelerator.no_sync(model):
                 with torch.autocast(accelerator.device.type, dtype=dtype, enabled=dtype is not None):
-                    output = model(batch.to(accelerator.device), with_logits=False)
+                    output = model(batch.to(accelerator.device), with_logits=False, objective=stage.objective)
                 if not torch.isfinite(output.loss_sum):
                     raise ZooError(
                         f"loss is {output.loss_sum.item()} on samples {', '.join(batch.sample_ids[:8])}; lower the "
