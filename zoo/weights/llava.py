@@ -135,7 +135,8 @@ _ORIGINAL_TYPES = {
 def _is_original(config: Mapping[str, Any], keys: Collection[str]) -> bool:
     # A learned end-of-row vector is LLaVA-1.6's: tiles of several sizes, another layout.
     has_projector = any(re.match(r"model\.mm_projector\.(\d+\.)?weight$", key) for key in keys)
-    return has_projector and "vision_config" not in config and "model.image_newline" not in keys
+    others = {"vision_config", "mm_video_tower"} & config.keys()
+    return has_projector and not others and "model.image_newline" not in keys
 
 
 def _original_projector(config: Mapping[str, Any], file: Path) -> MLP | Linear:
