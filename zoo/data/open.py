@@ -15,12 +15,12 @@ PUBLISHED = {
     "llava-665k": "llava_v1_5_mix665k.json of liuhaotian/LLaVA-Instruct-150K",
     "llava-cc3m-595k": "chat.json of liuhaotian/LLaVA-CC3M-Pretrain-595K",
     "llava-instruct-158k": "llava_instruct_150k.json of liuhaotian/LLaVA-Instruct-150K",
-    "video-chatgpt-100k": "VideoInstruct_100k of MBZUAI/VideoInstruct-100K in LLaVA's format, with ActivityNet's videos",
+    "video-chatgpt-100k": "VideoInstruct_100k of MBZUAI/VideoInstruct-100K in LLaVA's format, ActivityNet videos",
     "video-llama-webvid-cc595k": "WebVid-2M and LLaVA-CC3M-595K in LLaVA's format, as one file",
     "video-llama-instruct-171k": "the instructions of MiniGPT-4, LLaVA and VideoChat in LLaVA's format, as one file",
     "video-llava-1260k": "llava_image_.json and valley_.json of LanguageBind/Video-LLaVA, as one file",
-    "video-llava-765k": "llava_image_tune_.json, videochatgpt_tune_.json and nlp_tune.json of LanguageBind/Video-LLaVA, "
-    "as one file",
+    "video-llava-765k": "llava_image_tune_.json, videochatgpt_tune_.json and nlp_tune.json of LanguageBind/Video-LLaVA,"
+    " as one file",
     "laion-2b": "image-text pairs of LAION-2B-en as webdataset tar shards (.jpg and .txt)",
     "blip2-129m": "COCO, Visual Genome, CC3M, CC12M, SBU and 115M pairs of LAION-400M with CapFilt captions, as shards",
     "instructblip-13": "the 13 held-in sets of InstructBLIP in LLaVA's format, as one file",
