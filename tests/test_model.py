@@ -297,6 +297,8 @@ class TestAddedVocabulary:
         assert all(new[key].shape == (2, 32) for key in rows)
         parameters = [key for key, _ in added.named_parameters() if key.endswith(".added")]
         assert len(parameters) == (1 if is_tied else 2)
+        embedding, head = added.model.get_input_embeddings(), added.model.get_output_embeddings()
+        assert (head.weight is embedding.weight) == is_tied == (head.added is embedding.added)
 
     @torch.no_grad()
     def test_base_ids_have_unchanged_logits(self, both):
