@@ -6,6 +6,7 @@ from zoo.weights.idefics import IDEFICS_HF
 from zoo.weights.kosmos_2 import KOSMOS_2_HF
 from zoo.weights.layouts import Layout, Rule, convert, detect, get_layout
 from zoo.weights.llava import LLAVA_HF, LLAVA_ORIGINAL
+from zoo.weights.openflamingo import OPENFLAMINGO
 from zoo.weights.released import load_released
 from zoo.weights.video_llava import VIDEO_LLAVA_HF, VIDEO_LLAVA_ORIGINAL
 
@@ -16,6 +17,7 @@ __all__ = [
     "KOSMOS_2_HF",
     "LLAVA_HF",
     "LLAVA_ORIGINAL",
+    "OPENFLAMINGO",
     "VIDEO_LLAVA_HF",
     "VIDEO_LLAVA_ORIGINAL",
     "Layout",

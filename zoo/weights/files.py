@@ -13,6 +13,8 @@ from torch import Tensor
 from zoo.errors import ZooError
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+# OpenFlamingo's: the trained parameters, without any config.json.
+TRAINED_FILES = ("checkpoint.pt",)
 PROJECTOR_FILES = ("mm_projector.safetensors", "mm_projector.bin")
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
@@ -46,7 +48,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             return _read(folder / name)
         if (index := folder / f"{name}.index.json").is_file():
             return _read_shards(index)
-    for name in PROJECTOR_FILES:
+    for name in (*PROJECTOR_FILES, *TRAINED_FILES):
         if (folder / name).is_file():
             return _read(folder / name)
     for name in ADAPTER_FILES:

@@ -7,12 +7,15 @@ The canonical names are those of the state dict of ``zoo.model.VLM``: ``encoder.
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
 from zoo.definition import Method
 from zoo.errors import ZooError, nearest
+
+if TYPE_CHECKING:
+    from zoo.model import VLM
 
 Direction = Literal["to_canonical", "from_canonical"]
 
@@ -30,6 +33,9 @@ class Rule:
     beside: str = ""
 
 
+Rules = tuple[Rule, ...] | Callable[[Collection[str]], tuple[Rule, ...]]
+
+
 def _nothing(config: Mapping[str, Any]) -> frozenset[str]:
     return frozenset()
 
@@ -42,19 +48,24 @@ class Layout:
         name: as in registry.yaml.
         matches: (config.json, keys of the weights) -> whether this is the checkpoint's layout. Looks at nothing else.
         method_from_config: (config.json, folder of the checkpoint) -> the method with the checkpoint's architecture.
-        to_canonical: accepts every spelling that is in circulation.
+        to_canonical: accepts every spelling that is in circulation. Rules, or a function of all keys that makes them.
         from_canonical: writes one of them.
         constants: suffixes of keys that hold what the classes compute by themselves; left out.
         zero_keys: config.json -> canonical keys that the checkpoint leaves out because they are zero.
+        config_from_weights: (weights by their names in the file) -> what stands for config.json, where there is none.
+        fit: (canonical weights, model on its base) -> the weights as the model has them. With it, the checkpoint holds
+            part of a language model, and the caller names the base.
     """
 
     name: str
     matches: Callable[[Mapping[str, Any], Collection[str]], bool]
     method_from_config: Callable[[Mapping[str, Any], Path], Method]
-    to_canonical: tuple[Rule, ...]
-    from_canonical: tuple[Rule, ...]
+    to_canonical: "Rules"
+    from_canonical: "Rules"
     constants: tuple[str, ...] = ()
     zero_keys: Callable[[Mapping[str, Any]], Collection[str]] = _nothing
+    config_from_weights: Callable[[Mapping[str, Tensor]], dict[str, Any]] | None = None
+    fit: "Callable[[Mapping[str, Tensor], VLM], dict[str, Tensor]] | None" = None
 
     def rename(self, keys: Iterable[str], direction: Direction) -> dict[str, str]:
         """Old key -> new key, constants left out.
@@ -63,9 +74,10 @@ class Layout:
             ZooError: a key that no rule fits, or two keys that become one.
         """
         keys = list(keys)
+        rules = getattr(self, direction)
         rules = [
             rule
-            for rule in getattr(self, direction)
+            for rule in (rules(keys) if callable(rules) else rules)
             if not rule.beside or any(key.startswith(rule.beside) for key in keys)
         ]
         renamed: dict[str, str] = {}

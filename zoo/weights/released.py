@@ -13,7 +13,7 @@ from zoo.errors import ZooError
 from zoo.factory import build_model
 from zoo.language import LanguageModelConfig
 from zoo.model import VLM
-from zoo.weights.files import PROJECTOR_FILES, read_json, read_weights
+from zoo.weights.files import PROJECTOR_FILES, TRAINED_FILES, read_json, read_weights
 from zoo.weights.layouts import convert, detect
 
 _EMBEDDING = "language_model.model.model.embed_tokens.weight"
@@ -29,7 +29,8 @@ def load_released(folder: str | Path, *, dtype: torch.dtype = torch.float32, bas
     Args:
         folder: config.json, weights (safetensors or .bin, in one file or in shards with an index), tokenizer if any.
         dtype: of the parameters, whatever the files hold.
-        base: id or folder of the language model that a projector-only checkpoint (LLaVA's first stage) belongs to.
+        base: id or folder of the language model that a checkpoint without one belongs to (LLaVA's first stage,
+            OpenFlamingo).
 
     Raises:
         ZooError: unreadable files, an unknown layout, a missing, extra or wrongly shaped key, a projector without base.
@@ -39,16 +40,21 @@ def load_released(folder: str | Path, *, dtype: torch.dtype = torch.float32, bas
         raise ZooError(f"{folder} is no folder; give the folder of a checkpoint")
     if not (folder / "config.json").is_file() and any((folder / name).is_file() for name in PROJECTOR_FILES):
         raise ZooError(f"{folder} holds a projector without config.json; put the one of its training beside it")
-    config = read_json(folder / "config.json")
+    has_config = (folder / "config.json").is_file() or not any((folder / name).is_file() for name in TRAINED_FILES)
+    config = read_json(folder / "config.json") if has_config else {}
     released = read_weights(folder)
     layout = detect(config, released.keys(), where=str(folder))
     state = convert(released, layout, "to_canonical")
+    if layout.config_from_weights is not None:
+        config = layout.config_from_weights(released)
     method = layout.method_from_config(config, folder)
-    has_language_model = any(key.startswith("language_model.") and key != _EMBEDDING for key in state)
+    has_language_model = layout.fit is None and any(
+        key.startswith("language_model.") and key != _EMBEDDING for key in state
+    )
     if not has_language_model:
         if base is None:
             raise ZooError(
-                f"{folder} holds the projector only; it needs its base {_base_hint(config)}: "
+                f"{folder} holds what was trained only; it needs its base {_base_hint(config)}: "
                 "zoo.weights.load_released(folder, base=ID_OR_FOLDER)"
             )
         method = dataclasses.replace(method, language_model=LanguageModelConfig(id=base))
@@ -61,6 +67,8 @@ def load_released(folder: str | Path, *, dtype: torch.dtype = torch.float32, bas
     elsewhere = () if has_language_model else ("language_model.",)
     if not has_encoder and method.encoder is not None and method.encoder.id:
         elsewhere += ("encoder.",)
+    if layout.fit is not None:
+        state = layout.fit(state, model)
     spelling = layout.rename(model.state_dict(), "from_canonical")
     spelling |= {new: old for old, new in layout.rename(released, "to_canonical").items()}
     _fill(model, state, zero=layout.zero_keys(config), elsewhere=elsewhere, spelling=spelling, where=str(folder))
