@@ -75,7 +75,10 @@ def _load(source: Source, config: EncoderConfig, dtype: torch.dtype) -> PreTrain
             )
     except (OSError, SafetensorError) as error:
         raise unreachable(config, source.location, error) from error
-    _check_keys("missing", sorted(report["missing_keys"]), config)
+    missing = set(report["missing_keys"])
+    if family.final_norm_is_foreign and not config.post_norm:
+        missing -= {f"{family.final_norm}.weight", f"{family.final_norm}.bias"}
+    _check_keys("missing", sorted(missing), config)
     unexpected = [key for key in report["unexpected_keys"] if not key.startswith(family.other_parts)]
     # Old files store the position indices, a constant that transformers now computes.
     _check_keys("unexpected", sorted(key for key in unexpected if not key.endswith(".position_ids")), config)

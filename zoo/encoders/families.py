@@ -30,6 +30,7 @@ class Family:
     checkpoints that contain it. ``other_parts`` are the key prefixes of these checkpoints' other parts.
     ``file_prefix`` is the tower's prefix in those files where transformers does not know it by itself.
     ``position_argument``: whether interpolated positions must be asked for (DINOv2 does it by itself).
+    ``final_norm_is_foreign``: what stands in its place in the checkpoints belongs to what reads the tower (BLIP-2).
     ``is_temporal``: the frames of a video see one another, so that they are encoded together.
     """
 
@@ -44,6 +45,7 @@ class Family:
     file_prefix: str = ""
     has_class_token: bool = True
     position_argument: bool = True
+    final_norm_is_foreign: bool = False
     is_temporal: bool = False
 
 
@@ -110,6 +112,7 @@ FAMILIES = (
             "itm_head.",
         ),
         final_norm="post_layernorm",
+        final_norm_is_foreign=True,
         resize="squash",
         mean=transforms.CLIP_MEAN,
         std=transforms.CLIP_STD,

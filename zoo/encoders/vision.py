@@ -46,6 +46,9 @@ class VisionEncoder(nn.Module):
         self.model = model
         self.config = config
         self.family = family_of(model.config.model_type, where="encoder")
+        if self.family.final_norm_is_foreign and not config.post_norm:
+            # EVA-CLIP ends without a norm; the Q-Former's, which transformers keeps there, is a part of the connector.
+            setattr(model, self.family.final_norm, nn.Identity())
         self.layers = tuple(config.layers) or (config.layer,)
         self.transform: ImageTransform = image_transform(config, model.config)
         num_blocks = model.config.num_hidden_layers
