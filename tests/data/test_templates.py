@@ -171,7 +171,7 @@ GOLDEN = {
         "<|im_start|>assistant\na1<|im_end|><|im_start|>user\nq2<|im_end|><|im_start|>assistant\n",
     ),
     "openflamingo": (
-        "<s><image>Question:q1 Short answer:a1<|endofchunk|>Question:q2 Short answer:a2<|endofchunk|>",
+        "<s><image>Question:q1 Short answer: a1<|endofchunk|>Question:q2 Short answer: a2<|endofchunk|>",
         "<s><image>Question:q1 Short answer:a1<|endofchunk|>Question:q2 Short answer:",
     ),
     "openflamingo_caption": ("<s><image>a1<|endofchunk|>a2<|endofchunk|>", "<s><image>a1<|endofchunk|>"),
@@ -190,6 +190,23 @@ GOLDEN = {
         "<s>User:<image>q1\nAssistant: a1\nUser:q2\nAssistant:",
     ),
     "idefics_document": ("<s>q1 <image>a1</s>q2a2</s>", "<s>q1 <image>a1</s>q2"),
+    "blip2_opt_caption": ("<image><s>a1\na2\n", "<image><s>a1\n"),
+    "blip2_t5_caption": ("<image>a1</s>a2</s>", "<image>a1</s>"),
+    "blip2_opt": (
+        "<image><s>Question: q1 Answer: a1\nQuestion: q2 Answer: a2\n",
+        "<image><s>Question: q1 Answer: a1\nQuestion: q2 Answer:",
+    ),
+    "blip2_t5": (
+        "<image>Question: q1 Answer:a1</s>Question: q2 Answer:a2</s>",
+        "<image>Question: q1 Answer:a1</s>Question: q2 Answer:",
+    ),
+    "instructblip": ("<image></s>q1 a1</s>q2 a2</s>", "<image></s>q1 a1</s>q2"),
+    "instructblip_t5": ("<image>q1a1</s>q2a2</s>", "<image>q1a1</s>q2"),
+    "minigpt_4": (
+        "<s>###Human: <image> q1 ###Assistant:  a1###Human: q2 ###Assistant:  a2###",
+        "<s>Give the following image: <Img>ImageContent</Img>. You will be able to see the image once I provide it to "
+        "you. Please answer my questions.###Human: <image> q1###Assistant:  a1###Human: q2###Assistant: ",
+    ),
 }
 
 
