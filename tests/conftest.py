@@ -14,11 +14,11 @@ from zoo.registry import get_method, list_methods
 
 # Sizes of the kinds of connectors whose published ones are large.
 TINY_CONNECTORS = {
-    "spatiotemporal": {"num_temporal": 5},
+    "spatiotemporal": {"num_temporal": 9},
     "video_qformer": {
         "num_frame_queries": 3,
         "num_queries": 4,
-        "max_frames": 5,
+        "max_frames": 8,
         "width": 32,
         "num_layers": 2,
         "num_heads": 2,

@@ -5,6 +5,7 @@ from typing import Any
 
 from zoo.config import override, to_dict
 from zoo.data.encode import Encoded, encode
+from zoo.data.media import count_frames
 from zoo.data.sample import Sample
 from zoo.data.templates import get_template
 from zoo.definition import get_setting
@@ -93,21 +94,25 @@ def render(facts: dict[str, Any]) -> str:
 def length_check(name: str, setting: str | None = None) -> Callable[[Sample], Encoded]:
     """A function that encodes a sample as the last stage of a method would, to find answers that are cut off.
 
-    Media are not decoded: an image counts with its soft tokens, a video as if it had one frame.
+    Media are not decoded; the frames of a video are counted, and chosen as the method does.
     """
     method = configure(name, setting)
     model = build_model(method, pretrained=False)
     stage = method.stages[-1]
     template = get_template(stage.template or method.template)
+    preprocessor = model.preprocessor()
 
     def check(sample: Sample) -> Encoded:
+        counts = [count_frames(medium, sample_id=sample.id, frames=method.frames) for medium in sample.media]
         return encode(
             sample,
             template,
             model.language_model.tokenizer,
-            num_media_tokens=model.num_media_tokens([1] * len(sample.media)),
+            num_media_tokens=preprocessor.num_positions(counts, [medium.kind == "video" for medium in sample.media]),
             max_length=stage.max_length,
             box_text=lambda box: "[0.00, 0.00, 0.00, 0.00]",
+            region_prompt=preprocessor.region_prompt,
+            encoder_decoder=preprocessor.encoder_decoder,
         )
 
     return check

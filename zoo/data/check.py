@@ -5,16 +5,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from tqdm import tqdm
 
+from zoo.data.frames import FrameSampling
 from zoo.data.sample import Medium, Sample
 from zoo.data.sources import RecordError, open_source
 from zoo.errors import ZooError
 
 NUM_LISTED = 20
+NUM_CHECKED_FRAMES = 32
 _BATCH = 64
 
 PROBLEMS = {
@@ -144,7 +147,8 @@ def check(
         media_root: where relative media paths start; the file's folder by default.
         encode: from a sample to an object with ``num_supervised``, ``num_supervised_before_truncation`` and
             ``truncated``; None leaves answer lengths unchecked.
-        read_media: decodes a medium or raises ZooError; ``zoo.data.media.load_frames`` by default.
+        read_media: decodes a medium or raises ZooError; by default ``zoo.data.media.load_frames``, which keeps no more
+            than ``NUM_CHECKED_FRAMES`` of a video, spread over it.
         max_media: open at most so many distinct media; the rest are only looked up on disk.
         limit: look at the first samples only.
         num_threads: threads that open media.
@@ -154,7 +158,9 @@ def check(
         ZooError: the source cannot be opened at all.
     """
     if read_media is None:
-        from zoo.data.media import load_frames as read_media
+        from zoo.data.media import load_frames
+
+        read_media = partial(load_frames, frames=FrameSampling(kind="linspace", num_frames=NUM_CHECKED_FRAMES))
     is_spec = isinstance(spec, str)
     source = open_source(spec, media_root=media_root, rank=0, num_ranks=1) if is_spec else spec
     name = spec if is_spec else getattr(source, "path", type(source).__name__)
