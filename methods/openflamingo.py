@@ -13,7 +13,13 @@ TRAINED = {"connector": "full", "fusion": "full", "added_tokens": "full"}
 
 @method("openflamingo")
 def openflamingo() -> Method:
-    recipe = {"train": TRAINED, "lr": 1e-4, "warmup": 0.06, "part_weight_decay": {"fusion": 0.1}}
+    recipe = {
+        "train": TRAINED,
+        "lr": 1e-4,
+        "warmup": 0.06,
+        "schedule": "constant",
+        "part_weight_decay": {"fusion": 0.1},
+    }
     return Method(
         name="openflamingo",
         # The last block's patches before the final norm, as open_clip gave them when the weights were trained.
@@ -27,6 +33,6 @@ def openflamingo() -> Method:
             # Published: at every step captioned images (LAION-2B, template openflamingo_caption, loss x 0.2) as well.
             Stage("align", data="mmc4", batch=2048, max_length=256, template="openflamingo_document", **recipe),
             # Not in the paper, which ends there: the same parameters on instructions, as in Otter and for comparisons.
-            Stage("instruct", data="llava-665k", batch=128, **recipe | {"lr": 1e-5}),
+            Stage("instruct", data="llava-665k", batch=128, **recipe | {"lr": 1e-5, "schedule": "cosine"}),
         ),
     )

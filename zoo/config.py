@@ -22,6 +22,7 @@ ADDED_TOKENS = "added_tokens"
 # The rows of added tokens are parameters of this name, beside ``weight`` (zoo/language/added_vocabulary.py).
 ADDED_SUFFIX = ".added"
 TUNING_MODES = ("frozen", "full", "lora")
+SCHEDULES = ("cosine", "constant")
 OBJECTIVES = ("language_modeling", "connector")
 
 
@@ -59,6 +60,7 @@ class Stage:
     ``batch`` counts samples per optimizer step over all devices and accumulation. ``steps`` wins over ``epochs``.
     ``objective``: the language model's loss on the answers, or the ``connector``'s own loss on media and answers, in
     which the language model takes no part (BLIP-2's first stage).
+    ``schedule``: how the rate goes on after the warm-up, cosine to zero or constant.
     ``part_lr`` overrides ``lr`` for single parts. ``template`` overrides the method's (LLaVA's align stage uses plain).
     Media paths in ``data`` are relative to ``media_root``, by default the folder of the data file.
     """
@@ -73,6 +75,7 @@ class Stage:
     epochs: float = 1.0
     steps: int | None = None
     warmup: float = 0.03
+    schedule: str = "cosine"
     weight_decay: float = 0.0
     part_weight_decay: dict[str, float] = field(default_factory=dict)
     betas: tuple[float, float] = (0.9, 0.999)
@@ -95,6 +98,10 @@ class Stage:
                 raise ZooError(f"stage {self.name!r}: {part} cannot be {mode!r}.{nearest(mode, TUNING_MODES)}")
             if mode == "lora" and part not in PARTS:
                 raise ZooError(f"stage {self.name!r}: adapters go into whole parts, not {part!r}; use full or frozen")
+        if self.schedule not in SCHEDULES:
+            raise ZooError(
+                f"stage {self.name!r}: unknown schedule {self.schedule!r}.{nearest(self.schedule, SCHEDULES)}"
+            )
         if self.objective not in OBJECTIVES:
             hint = nearest(self.objective, OBJECTIVES)
             raise ZooError(f"stage {self.name!r}: unknown objective {self.objective!r}.{hint}")

@@ -57,6 +57,10 @@ def test_schedule_warms_up_and_falls_to_zero():
     assert factor(10) == pytest.approx(0.0)
     assert all(factor(step) > factor(step + 1) > 0 for step in range(3, 9))
     assert schedule(stage(warmup=0.0), 10)(0) == 1.0
+    constant = schedule(stage(warmup=0.3, schedule="constant"), 10)
+    assert [constant(step) for step in (0, 3, 9)] == pytest.approx([1 / 3, 1.0, 1.0])
+    with pytest.raises(ZooError, match=r"unknown schedule 'cosin'\. Did you mean 'cosine'"):
+        stage(schedule="cosin")
 
 
 def test_rates_follow_the_schedule(config, tmp_path):

@@ -27,6 +27,8 @@ PUBLISHED = {
     "minigpt-4-laion-cc-sbu": "LAION, CC and SBU captions as shards, see PrepareData in Vision-CAIR/MiniGPT-4",
     "minigpt-4-cc-sbu-align": "filter_cap.json of Vision-CAIR/cc_sbu_align in LLaVA's format",
     "mmc4": "docs_no_face_shard_*_v2.jsonl of allenai/mmc4, images by image_name, or shards of it with image_base64",
+    "mimic-it": "a *_instructions.json of pufanyi/MIMICIT as chat records, images by path",
+    "idefics-instruct": "the mixture of IDEFICS's instructed models, which was not released as one; give chat records",
     "obelics": "HuggingFaceM4/OBELICS as JSON lines of texts and images, the addresses replaced by paths",
 }
 

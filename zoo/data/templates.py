@@ -12,7 +12,7 @@ transformers' ``processing_idefics.py``.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from zoo.data.sample import BOX_PLACEHOLDER, MEDIA_PLACEHOLDERS, Message
 from zoo.errors import ZooError, nearest
@@ -270,7 +270,7 @@ _FLAMINGO_IMAGE = "{media}<image>"
 _IDEFICS_IMAGE = "<fake_token_around_image>{media}<image><fake_token_around_image>"
 
 
-def _flamingo(name: str, **fields: str) -> Template:
+def _flamingo(name: str, **fields: Any) -> Template:
     form = {"media": "before_turn", "media_join": "", "image": _FLAMINGO_IMAGE, "video": _FLAMINGO_IMAGE} | fields
     return Template(name=name, end="<|endofchunk|>", **form)
 
@@ -369,8 +369,16 @@ _ALL = (
         image=_KOSMOS_2_IMAGE,
         video=_KOSMOS_2_IMAGE,
     ),
-    # OpenFlamingo's prompt for questions, and its forms of captions and documents.
-    _flamingo("openflamingo", user_open="Question:", user_close=" ", assistant_open="Short answer:"),
+    # OpenFlamingo's prompt for questions, and its forms of captions and documents. Demonstrations have no blank before
+    # the answer. No published training has questions; here a blank stands there, with which words are whole tokens.
+    _flamingo(
+        "openflamingo",
+        user_open="Question:",
+        user_close=" ",
+        assistant_open="Short answer:",
+        answer_join=" ",
+        inference=_flamingo("openflamingo", user_open="Question:", user_close=" ", assistant_open="Short answer:"),
+    ),
     _flamingo("openflamingo_caption", media="only"),
     # Interleaved documents: a user's turn is an image, an assistant's the text behind it.
     _flamingo("openflamingo_document", media="inline"),

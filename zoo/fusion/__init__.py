@@ -1,6 +1,8 @@
 """Fusion: how soft tokens enter the language model."""
 
 from zoo.fusion.base import Fusion, FusionConfig, SoftTokens
+from zoo.fusion.gated_cross_attention import GatedCrossAttention
+from zoo.fusion.idefics_cross_attention import IdeficsCrossAttention
 from zoo.fusion.splice import Splice
 
-__all__ = ["Fusion", "FusionConfig", "SoftTokens", "Splice"]
+__all__ = ["Fusion", "FusionConfig", "GatedCrossAttention", "IdeficsCrossAttention", "SoftTokens", "Splice"]

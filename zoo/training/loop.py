@@ -42,12 +42,14 @@ class Interrupted(Exception):
 
 
 def schedule(stage: Stage, total: int) -> Callable[[int], float]:
-    """Linear warm-up over ``warmup`` of the steps, then cosine to zero: the factor on the learning rate at a step."""
+    """Linear warm-up over ``warmup`` of the steps, then the stage's schedule: the factor on the rate at a step."""
     warm = math.ceil(stage.warmup * total)
 
     def factor(step: int) -> float:
         if step < warm:
             return (step + 1) / warm
+        if stage.schedule == "constant":
+            return 1.0
         return 0.5 * (1.0 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
 
     return factor
