@@ -120,6 +120,14 @@ def _plain_config(config: LanguageModelConfig) -> Any:
     return _reach(config.id, lambda: AutoConfig.from_pretrained(_locate(config.id), revision=config.revision))
 
 
+def _untie(model: PreTrainedModel) -> None:
+    """Give the head a matrix of its own: T5's config ties it in every case, yet Flan-T5's weights are not tied."""
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head.weight is embedding.weight:
+        head.weight = nn.Parameter(head.weight.detach().clone())
+        model.config.tie_word_embeddings = False
+
+
 def _class_for(hf_config: Any) -> Any:
     return AutoModelForSeq2SeqLM if hf_config.is_encoder_decoder else AutoModelForCausalLM
 
@@ -203,6 +211,9 @@ def build_language_model(
     if config.architecture or not pretrained:
         hf_config = _load_config(config)
         model = _class_for(hf_config).from_config(hf_config, attn_implementation=implementation, dtype=dtype)
+        fields = config.architecture or KNOWN.get(config.id, {}).get("architecture", {})
+        if fields.get("tie_word_embeddings") is False:
+            _untie(model)
     else:
         id = _locate(config.id)
         if not Path(id).is_dir() and Path(id).exists():

@@ -14,6 +14,7 @@ from transformers import Blip2Config, InstructBlipConfig
 from zoo.connectors import QFormer
 from zoo.definition import Method
 from zoo.registry import get_method
+from zoo.weights.files import has_tokenizer
 from zoo.weights.layouts import Layout, Rule, register_layout
 from zoo.weights.llava import _language_model, _parse, architecture
 
@@ -123,12 +124,13 @@ def _instructblip_method(config: Mapping[str, Any], folder: Path) -> Method:
     parsed = _parse(lambda: InstructBlipConfig.from_dict(dict(config)), folder)
     base = get_method("instructblip-flan-t5" if parsed.text_config.is_encoder_decoder else "instructblip")
     tokenizer = folder / "qformer_tokenizer"
+    published = base.connector.instruction_tokenizer if has_tokenizer(folder) else ""
     return _method(
         base,
         parsed,
         folder,
         reads_instruction=True,
-        instruction_tokenizer=str(tokenizer) if tokenizer.is_dir() else "",
+        instruction_tokenizer=str(tokenizer) if tokenizer.is_dir() else published,
         instruction_vocabulary=parsed.qformer_config.vocab_size,
         max_positions=parsed.qformer_config.max_position_embeddings,
     )

@@ -32,6 +32,7 @@ _MAX_PROJECTOR_DEPTH = 8
 def architecture(config: PreTrainedConfig) -> dict[str, Any]:
     """All fields of a transformers config that shape the network, defaults written out, as plain values."""
     own = type(config)().to_dict().keys() - (PreTrainedConfig().to_dict().keys() - _OWN_FIELDS)
+    own |= {"decoder_start_token_id"}  # a checkpoint's, which no class has by default
     fields = {key: value for key, value in config.to_dict().items() if key in own}
     return {"model_type": config.model_type, **fields}
 

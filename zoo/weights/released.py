@@ -16,7 +16,12 @@ from zoo.model import VLM
 from zoo.weights.files import PROJECTOR_FILES, TRAINED_FILES, read_json, read_weights
 from zoo.weights.layouts import convert, detect
 
-_EMBEDDING = "language_model.model.model.embed_tokens.weight"
+# Llama and its like, OPT, T5.
+_EMBEDDINGS = (
+    "language_model.model.model.embed_tokens.weight",
+    "language_model.model.model.decoder.embed_tokens.weight",
+    "language_model.model.shared.weight",
+)
 _HEAD = "language_model.model.lm_head.weight"
 
 
@@ -49,7 +54,7 @@ def load_released(folder: str | Path, *, dtype: torch.dtype = torch.float32, bas
         config = layout.config_from_weights(released)
     method = layout.method_from_config(config, folder)
     has_language_model = layout.fit is None and any(
-        key.startswith("language_model.") and key != _EMBEDDING for key in state
+        key.startswith("language_model.") and key not in _EMBEDDINGS for key in state
     )
     if not has_language_model:
         if base is None:
@@ -83,9 +88,10 @@ def _base_hint(config: Mapping[str, Any]) -> str:
 def _untie(method: Method, state: Mapping[str, Tensor]) -> Method:
     """A checkpoint with a head of its own is not tied, whatever its config says (transformers decides the same)."""
     fields = method.language_model.architecture
-    if not fields.get("tie_word_embeddings") or not {_EMBEDDING, _HEAD} <= state.keys():
+    embedding = next((state[key] for key in _EMBEDDINGS if key in state), None)
+    if not fields.get("tie_word_embeddings") or embedding is None or _HEAD not in state:
         return method
-    if torch.equal(state[_EMBEDDING], state[_HEAD]):
+    if torch.equal(embedding, state[_HEAD]):
         return method
     language_model = dataclasses.replace(method.language_model, architecture=fields | {"tie_word_embeddings": False})
     return dataclasses.replace(method, language_model=language_model)
