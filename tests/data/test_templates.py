@@ -170,6 +170,18 @@ GOLDEN = {
         f"<|im_start|>system\n{MPT}<|im_end|><|im_start|>user\n<image>\nq1<|im_end|>"
         "<|im_start|>assistant\na1<|im_end|><|im_start|>user\nq2<|im_end|><|im_start|>assistant\n",
     ),
+    "shikra": (
+        f"<s>{USER} USER: q1 <image> ASSISTANT: a1</s>USER: q2 ASSISTANT: a2</s>",
+        f"<s>{USER} USER: q1 <image> ASSISTANT: a1</s>USER: q2 ASSISTANT:",
+    ),
+    "gpt4roi": (
+        f"<s>{HUMAN}\n\n### Human: <image>\nq1\n### Assistant: a1\n### Human: q2\n### Assistant: a2\n### ",
+        f"<s>{HUMAN}\n\n### Human: <image>\nq1\n### Assistant: a1\n### Human: q2\n### Assistant:",
+    ),
+    "kosmos_2": (
+        "<s><image><grounding> Question: q1 Answer: a1</s><grounding> Question: q2 Answer: a2</s>",
+        "<s><image><grounding> Question: q1 Answer: a1</s><grounding> Question: q2 Answer:",
+    ),
     "openflamingo": (
         "<s><image>Question:q1 Short answer: a1<|endofchunk|>Question:q2 Short answer: a2<|endofchunk|>",
         "<s><image>Question:q1 Short answer:a1<|endofchunk|>Question:q2 Short answer:",
@@ -353,7 +365,7 @@ def test_supervised_ids_are_the_answers_and_their_end(tokenizers, name, kind, co
         assert ids.count(tokenizer.bos_token_id) == num_bos
         assert not num_bos or ids[0] == tokenizer.bos_token_id
     # Neither newlines nor "<|im_end|>" can be spelled with the words; "###" can.
-    end_is_eos = template.eos or (kind.startswith("words") and name != "llava_v0")
+    end_is_eos = template.eos or (kind.startswith("words") and "###" not in template.end)
     assert ids.count(tokenizer.eos_token_id) == (len(answers) if end_is_eos else 0)
 
     # Supervision: one run for each supervised answer, which says the answer and its end, to the last character.
