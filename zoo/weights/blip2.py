@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import Blip2Config, InstructBlipConfig
+from transformers import Blip2Config, InstructBlipConfig, InstructBlipVideoConfig
 
 from zoo.connectors import QFormer
 from zoo.definition import Method
@@ -19,6 +19,8 @@ from zoo.weights.layouts import Layout, Rule, register_layout
 from zoo.weights.llava import _language_model, _parse, architecture
 
 _MAX_LAYERS = 48
+# For videos the weights are the same; every frame is read by itself here in any case.
+_INSTRUCTBLIP_CONFIGS = {"instructblip": InstructBlipConfig, "instructblipvideo": InstructBlipVideoConfig}
 
 # Below "qformer.encoder.layer.N." and "connector.body.layers.N.", the longer names first.
 _LAYER_NAMES = (
@@ -88,7 +90,7 @@ def _is_blip2(config: Mapping[str, Any], keys: Collection[str]) -> bool:
 
 
 def _is_instructblip(config: Mapping[str, Any], keys: Collection[str]) -> bool:
-    return config.get("model_type") == "instructblip" and _has_language_model(keys)
+    return config.get("model_type") in _INSTRUCTBLIP_CONFIGS and _has_language_model(keys)
 
 
 def _method(base: Method, parsed: Blip2Config | InstructBlipConfig, folder: Path, **connector: Any) -> Method:
@@ -121,7 +123,7 @@ def _blip2_method(config: Mapping[str, Any], folder: Path) -> Method:
 
 
 def _instructblip_method(config: Mapping[str, Any], folder: Path) -> Method:
-    parsed = _parse(lambda: InstructBlipConfig.from_dict(dict(config)), folder)
+    parsed = _parse(lambda: _INSTRUCTBLIP_CONFIGS[config["model_type"]].from_dict(dict(config)), folder)
     base = get_method("instructblip-flan-t5" if parsed.text_config.is_encoder_decoder else "instructblip")
     tokenizer = folder / "qformer_tokenizer"
     published = base.connector.instruction_tokenizer if has_tokenizer(folder) else ""
