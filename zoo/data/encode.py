@@ -43,6 +43,7 @@ IGNORED_LABEL = -100
 
 # Short texts that are tokens of their own in most vocabularies; the character before the text is tried first.
 _ANCHORS = (":", "a", "\n", ".", "0")
+_MEMORISED_LENGTH, _MEMORY_SIZE = 200, 50_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -246,7 +247,8 @@ def _joined(atoms: Iterator[_Atom]) -> Iterator[_Atom]:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Vocabulary:
     """What must be known of a tokenizer, computed once. ``template`` is the form in use, as the tokenizer can spell it;
-    ``special`` the strings that are special tokens; ``anchor_ids`` a memory of anchors already tokenised.
+    ``special`` the strings that are special tokens; ``memory`` the ids of short texts, since templates and
+    questions come again and again.
     """
 
     template: Template
@@ -256,7 +258,7 @@ class _Vocabulary:
     unknown_id: int | None
     literal: re.Pattern[str]
     literal_start: re.Pattern[str]
-    anchor_ids: dict[str, list[int]] = field(default_factory=dict)
+    memory: dict[str, list[int]] = field(default_factory=dict)
 
     def trusted(self, text: str, supervised: bool) -> Iterator[_Atom]:
         """Text of the template or of a box format: special tokens in it are meant."""
@@ -287,26 +289,30 @@ class _Vocabulary:
 
     def continuation(self, tokenizer: PreTrainedTokenizerBase, text: str, before: _Atom | None) -> list[int]:
         if before is None:
-            return _tokenise(tokenizer, text)
+            return self.tokenised(tokenizer, text)
         if before.token_id is not None:
-            ids = _tokenise(tokenizer, before.text + text)
+            ids = self.tokenised(tokenizer, before.text + text)
             if ids[:1] == [before.token_id]:
                 return ids[1:]
         for anchor in _ANCHORS if before.token_id is not None else (before.text[-1:], *_ANCHORS):
-            if anchor not in self.anchor_ids:
-                self.anchor_ids[anchor] = _tokenise(tokenizer, anchor)
-            anchor_ids = self.anchor_ids[anchor]
+            anchor_ids = self.tokenised(tokenizer, anchor)
             # Unknown characters in a row may become one unknown token, which would swallow the text.
             if not anchor_ids or self.unknown_id in anchor_ids:
                 continue
-            ids = _tokenise(tokenizer, anchor + text)
+            ids = self.tokenised(tokenizer, anchor + text)
             if ids[: len(anchor_ids)] == anchor_ids:
                 return ids[len(anchor_ids) :]
-        return _tokenise(tokenizer, text)
+        return self.tokenised(tokenizer, text)
 
-
-def _tokenise(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    def tokenised(self, tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+        if (known := self.memory.get(text)) is not None:
+            return known
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if len(text) <= _MEMORISED_LENGTH:
+            if len(self.memory) >= _MEMORY_SIZE:
+                self.memory.clear()
+            self.memory[text] = ids
+        return ids
 
 
 _VOCABULARIES: WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple, _Vocabulary]] = WeakKeyDictionary()
