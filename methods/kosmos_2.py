@@ -1,7 +1,6 @@
 """Kosmos-2 (Peng et al., 2023): 64 latents read CLIP; a decoder trained from scratch writes boxes as grid tokens."""
 
 from zoo import EncoderConfig, LanguageModelConfig, LatentQueries, Method, Splice, Stage, method
-from zoo.data.location_tokens import LOCATION_TOKENS
 
 _DECODER = {
     "model_type": "kosmos_2_text_model",
@@ -39,7 +38,8 @@ def kosmos_2() -> Method:
         ),
         template="kosmos_2",
         box_codec="kosmos-2",
-        added_tokens=("<image>", "</image>", *LOCATION_TOKENS),
+        # Beside those of the box format.
+        added_tokens=("<image>", "</image>"),
         # Pretraining on grounded captions, then instructions. The rate of the second stage was not published.
         stages=(
             Stage("align", data="grit", train=both, lr=2e-4, steps=60_000, warmup=0.00625, **recipe),

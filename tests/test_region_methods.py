@@ -119,7 +119,7 @@ def test_logits_see_the_box(model):
 
 
 def test_a_vocabulary_may_hold_the_added_tokens(tmp_path):
-    tokens = get_method("kosmos-2").added_tokens
+    tokens = get_method("kosmos-2").vocabulary
     tokenizer = train_tokenizer()
     tokenizer.add_tokens([*tokens, "<other>"], special_tokens=True)
     tokenizer.save_pretrained(tmp_path)

@@ -7,6 +7,7 @@ from typing import Any
 
 from zoo.config import LoraConfig, Stage, TrainingConfig, checked, from_dict, read_yaml
 from zoo.connectors import ConnectorConfig
+from zoo.data.boxes import get_box_codec
 from zoo.data.frames import FrameSampling
 from zoo.encoders import EncoderConfig
 from zoo.errors import ZooError, nearest
@@ -21,9 +22,9 @@ ENCODER_DECODERS = ("t5", "bart", "mbart", "pegasus")
 class Method:
     """Everything that makes a method itself. Without an encoder it is blind: media take no place in the prompt.
 
-    ``added_tokens`` get embedding and output rows of their own beside the language model's. ``exemptions`` maps a check
-    of the contract test to the reason why this method cannot meet it. ``frames``: which frames of a video it looks at;
-    None takes all that are given.
+    ``added_tokens`` get embedding and output rows of their own beside the language model's, and so do those of the box
+    format (``vocabulary`` has both). ``exemptions`` maps a check of the contract test to the reason why this method
+    cannot meet it. ``frames``: which frames of a video it looks at; None takes all that are given.
     """
 
     name: str = ""
@@ -42,6 +43,11 @@ class Method:
     def __post_init__(self) -> None:
         if (self.encoder is None) != (self.connector is None):
             raise ZooError(f"method {self.name!r}: an encoder needs a connector and the reverse; give both or neither")
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """All tokens that the method adds: its own, then those that its box format is written with."""
+        return (*self.added_tokens, *get_box_codec(self.box_codec).tokens)
 
     def stage(self, name: str) -> Stage:
         """The stage of that name. Raises ZooError naming the nearest match."""

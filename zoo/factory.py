@@ -43,7 +43,7 @@ def build_model(
         torch.manual_seed(seed)
         language_model = build_language_model(
             method.language_model,
-            added_tokens=method.added_tokens,
+            added_tokens=method.vocabulary,
             pretrained=pretrained,
             tokenizer=tokenizer,
             dtype=dtype,

@@ -75,7 +75,7 @@ class Trainer:
         # stand beside the prompt, may not occur in a batch; a connector's text stands beside what is read out of it.
         has_unused = any(stage.mode("encoder") != "frozen" for stage in config.method.stages)
         has_unused |= config.method.connector is not None and config.method.connector.reads_text
-        has_unused |= bool(config.method.added_tokens) or config.method.fusion.kind != "splice"
+        has_unused |= bool(config.method.vocabulary) or config.method.fusion.kind != "splice"
         handler = DistributedDataParallelKwargs(find_unused_parameters=has_unused)
         # accelerate joins processes without an accelerator only when told that the CPU is meant.
         on_cpu = int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.accelerator.is_available()
