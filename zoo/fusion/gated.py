@@ -160,14 +160,17 @@ def _documents(batch: "Batch") -> Tensor:
     return rows * (int(batch.documents.max()) + 1) + batch.documents.clamp(min=0)
 
 
+def _first_and_last(seen: Tensor, documents: Tensor) -> tuple[Tensor, Tensor]:
+    """1 + the number of the first and of the last medium of each document, (documents,); 1 past all and 0 without."""
+    num, never = int(documents.max()) + 1, int(seen.max()) + 1
+    begun = seen.masked_fill(seen == 0, never)
+    first = seen.new_full((num,), never).scatter_reduce(0, documents.flatten(), begun.flatten(), "amin")
+    return first, seen.new_zeros(num).scatter_reduce(0, documents.flatten(), seen.flatten(), "amax")
+
+
 def _media_of_documents(seen: Tensor, documents: Tensor) -> Tensor:
     """(documents, media a document): numbers of the media from 0, -1 where a document has fewer."""
-    num = int(documents.max()) + 1
-    last = seen.new_zeros(num).scatter_reduce(0, documents.flatten(), seen.flatten(), "amax")
-    never = int(seen.max()) + 1
-    first = seen.new_full((num,), never).scatter_reduce(
-        0, documents.flatten(), seen.masked_fill(seen == 0, never).flatten(), "amin"
-    )
+    first, last = _first_and_last(seen, documents)
     length = max(1, int((last - first).max()) + 1)
     media = first[:, None] + torch.arange(length, device=seen.device)
     return (media - 1).masked_fill(media > last[:, None], -1)
@@ -175,17 +178,12 @@ def _media_of_documents(seen: Tensor, documents: Tensor) -> Tensor:
 
 def _next_for_some(seen: Tensor, documents: Tensor) -> Tensor:
     """Half of the documents, by chance, read the next medium instead; a medium's own token reads itself."""
-    num = int(documents.max()) + 1
-    last = seen.new_zeros(num).scatter_reduce(0, documents.flatten(), seen.flatten(), "amax")[documents]
-    before = torch.where(documents[:, 1:] == documents[:, :-1], seen[:, :-1], torch.zeros_like(seen[:, :-1]))
+    first, last = _first_and_last(seen, documents)
+    reads_next = (torch.rand(len(first)) < 0.5).to(seen.device)[documents]
+    before = torch.where(documents[:, 1:] == documents[:, :-1], seen[:, :-1], 0)
     begins = seen != nn.functional.pad(before, (1, 0))
-    never = int(seen.max()) + 1
-    first = seen.new_full((num,), never).scatter_reduce(
-        0, documents.flatten(), seen.masked_fill(seen == 0, never).flatten(), "amin"
-    )[documents]
-    following = torch.where(seen == 0, first, seen + 1)
-    following = following.masked_fill(following > last, 0)
-    reads_next = (torch.rand(num) < 0.5).to(seen.device)[documents]
+    following = torch.where(seen == 0, first[documents], seen + 1)
+    following = following.masked_fill(following > last[documents], 0)
     return torch.where(reads_next & ~begins, following, seen)
 
 
