@@ -160,7 +160,7 @@ class QFormerBody(nn.Module):
             for number in range(num_layers)
         )
         nn.init.normal_(self.queries, std=0.02)
-        self.apply(initialise)
+        initialise(self, dim)
 
     @property
     def num_queries(self) -> int:
@@ -209,16 +209,22 @@ class TextEmbeddings(nn.Module):
         super().__init__()
         self.words = nn.Embedding(vocabulary, dim)
         self.positions = nn.Embedding(max_length, dim)
-        self.apply(initialise)
+        initialise(self, dim)
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids (batch, length) -> (batch, length, dim)."""
         return self.words(ids) + self.positions.weight[: ids.shape[1]]
 
 
-def initialise(module: nn.Module) -> None:
-    """BERT's initial values: normal with deviation 0.02, biases zero."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
-    if isinstance(module, nn.Linear) and module.bias is not None:
-        nn.init.zeros_(module.bias)
+def initialise(module: nn.Module, dim: int) -> None:
+    """BERT's initial values below a module: normal with deviation 0.02, biases zero.
+
+    At other widths than BERT's 768 the deviation is such that sub-layers give outputs of the same size beside what they
+    are added to; with 0.02, a narrow Q-Former passes on nothing at first.
+    """
+    deviation = 0.02 * (768 / dim) ** 0.5
+    for child in module.modules():
+        if isinstance(child, nn.Linear | nn.Embedding):
+            nn.init.normal_(child.weight, std=deviation)
+        if isinstance(child, nn.Linear) and child.bias is not None:
+            nn.init.zeros_(child.bias)

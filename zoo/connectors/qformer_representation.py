@@ -55,7 +55,7 @@ class WordPrediction(nn.Module):
         self.dense = nn.Linear(dim, dim)
         self.norm = nn.LayerNorm(dim, eps=epsilon)
         self.bias = nn.Parameter(torch.zeros(vocabulary))
-        self.apply(initialise)
+        initialise(self, dim)
 
     def forward(self, states: Tensor, words: nn.Embedding) -> Tensor:
         """(batch, length, dim) -> logits (batch, length, vocabulary)."""
