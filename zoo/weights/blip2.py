@@ -14,9 +14,9 @@ from transformers import Blip2Config, InstructBlipConfig, InstructBlipVideoConfi
 from zoo.connectors import QFormer
 from zoo.definition import Method
 from zoo.registry import get_method
+from zoo.weights.checkpoint_config import architecture, language_model, parse
 from zoo.weights.files import has_tokenizer
 from zoo.weights.layouts import Layout, Rule, register_layout
-from zoo.weights.llava import _language_model, _parse, architecture
 
 _MAX_LAYERS = 48
 # For videos the weights are the same; every frame is read by itself here in any case.
@@ -112,18 +112,18 @@ def _method(base: Method, parsed: Blip2Config | InstructBlipConfig, folder: Path
             layer_norm_epsilon=qformer.layer_norm_eps,
             **connector,
         ),
-        language_model=_language_model(architecture(text), folder),
+        language_model=language_model(architecture(text), folder),
     )
 
 
 def _blip2_method(config: Mapping[str, Any], folder: Path) -> Method:
-    parsed = _parse(lambda: Blip2Config.from_dict(dict(config)), folder)
+    parsed = parse(lambda: Blip2Config.from_dict(dict(config)), folder)
     base = get_method("blip2-flan-t5" if parsed.text_config.is_encoder_decoder else "blip2")
     return _method(base, parsed, folder)
 
 
 def _instructblip_method(config: Mapping[str, Any], folder: Path) -> Method:
-    parsed = _parse(lambda: _INSTRUCTBLIP_CONFIGS[config["model_type"]].from_dict(dict(config)), folder)
+    parsed = parse(lambda: _INSTRUCTBLIP_CONFIGS[config["model_type"]].from_dict(dict(config)), folder)
     base = get_method("instructblip-flan-t5" if parsed.text_config.is_encoder_decoder else "instructblip")
     tokenizer = folder / "qformer_tokenizer"
     published = base.connector.instruction_tokenizer if has_tokenizer(folder) else ""

@@ -11,8 +11,9 @@ from torch import Tensor
 from zoo.errors import ZooError
 from zoo.model import VLM
 from zoo.training.tuning import LORA_MARK
+from zoo.weights.checkpoint_config import architecture
 from zoo.weights.layouts import get_layout
-from zoo.weights.llava import IMAGE_TOKEN_FIELD, LLAVA_HF, architecture
+from zoo.weights.llava import IMAGE_TOKEN_FIELD, LLAVA_HF
 
 _TOWERS = ("clip_vision_model", "siglip_vision_model")
 _ROWS = ("language_model.model.model.embed_tokens.weight", "language_model.model.lm_head.weight")

@@ -13,9 +13,9 @@ from zoo.encoders import EncoderConfig
 from zoo.errors import ZooError
 from zoo.fusion import IdeficsCrossAttention
 from zoo.registry import get_method
+from zoo.weights.checkpoint_config import architecture, language_model, parse
 from zoo.weights.files import has_tokenizer
 from zoo.weights.layouts import Layout, Rule, register_layout
-from zoo.weights.llava import _language_model, _parse, architecture
 
 _MAX_LAYERS = 32
 _RESAMPLER_NAMES = (
@@ -116,7 +116,7 @@ def _added_tokens(parsed: IdeficsConfig, folder: Path, published: tuple[str, ...
 
 
 def _method(config: Mapping[str, Any], folder: Path) -> Method:
-    parsed = _parse(lambda: IdeficsConfig.from_dict(dict(config)), folder)
+    parsed = parse(lambda: IdeficsConfig.from_dict(dict(config)), folder)
     if not parsed.use_resampler:
         raise ZooError(f"{folder / 'config.json'}: use_resampler is false; only checkpoints with a resampler are known")
     base, perceiver = get_method("idefics"), parsed.perceiver_config
@@ -139,7 +139,7 @@ def _method(config: Mapping[str, Any], folder: Path) -> Method:
             gate_shape=parsed.alpha_type,
             gate=_INITIAL_GATES.get(parsed.alpha_initializer, 0.0),
         ),
-        language_model=_language_model(_text(parsed), folder),
+        language_model=language_model(_text(parsed), folder),
         template=base.template if "<end_of_utterance>" in added else "idefics_base",
         added_tokens=added,
     )

@@ -10,8 +10,8 @@ from transformers import Kosmos2Config
 from zoo.connectors import LatentQueries
 from zoo.definition import Method
 from zoo.registry import get_method
+from zoo.weights.checkpoint_config import architecture, language_model, parse
 from zoo.weights.layouts import Layout, Rule, register_layout
-from zoo.weights.llava import _language_model, _parse, architecture
 
 # (transformers' name, ours); the names of attention are those of fairseq.
 _NAMES = (
@@ -43,7 +43,7 @@ def _matches(config: Mapping[str, Any], keys: Collection[str]) -> bool:
 
 
 def _method(config: Mapping[str, Any], folder: Path) -> Method:
-    parsed = _parse(lambda: Kosmos2Config.from_dict(dict(config)), folder)
+    parsed = parse(lambda: Kosmos2Config.from_dict(dict(config)), folder)
     vision, text = parsed.vision_config, parsed.text_config
     base = get_method("kosmos-2")
     # The tower is CLIP's under another name.
@@ -54,7 +54,7 @@ def _method(config: Mapping[str, Any], folder: Path) -> Method:
         connector=LatentQueries(
             num_queries=parsed.latent_query_num, num_heads=text.attention_heads, dropout=text.attention_dropout
         ),
-        language_model=dataclasses.replace(_language_model(architecture(text), folder), has_added_tokens=True),
+        language_model=dataclasses.replace(language_model(architecture(text), folder), has_added_tokens=True),
     )
 
 

@@ -3,50 +3,26 @@
 import dataclasses
 import re
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, LlavaConfig, PreTrainedConfig
+from transformers import AutoConfig, LlavaConfig
 
 from zoo.connectors import MLP, Linear
 from zoo.definition import Method
 from zoo.encoders import KNOWN_ENCODERS, EncoderConfig
 from zoo.encoders.families import family_of
 from zoo.errors import ZooError
-from zoo.language import LanguageModelConfig
 from zoo.paths import resolve
 from zoo.registry import get_method
-from zoo.weights.files import has_tokenizer
+from zoo.weights.checkpoint_config import architecture, language_model, parse
 from zoo.weights.layouts import Layout, Rule, register_layout
 
 # Where a language model's config keeps the placeholder id of the checkpoint it came from; ``export`` writes it back.
 IMAGE_TOKEN_FIELD = "image_token_id"
 
-# Fields that some versions of transformers count among those of every config, yet belong to the architecture.
-_OWN_FIELDS = {"bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings"}
-_MAX_PROJECTOR_DEPTH = 8
-
-
-def architecture(config: PreTrainedConfig) -> dict[str, Any]:
-    """All fields of a transformers config that shape the network, defaults written out, as plain values."""
-    own = type(config)().to_dict().keys() - (PreTrainedConfig().to_dict().keys() - _OWN_FIELDS)
-    own |= {"decoder_start_token_id"}  # a checkpoint's, which no class has by default
-    fields = {key: value for key, value in config.to_dict().items() if key in own}
-    return {"model_type": config.model_type, **fields}
-
-
-def _parse(build: Callable[[], PreTrainedConfig], folder: Path) -> Any:
-    try:
-        return build()
-    except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise ZooError(f"{folder / 'config.json'}: {reason}; use the config.json that belongs to the weights") from None
-
-
-def _language_model(fields: dict[str, Any], folder: Path) -> LanguageModelConfig:
-    return LanguageModelConfig(architecture=fields, tokenizer=str(folder) if has_tokenizer(folder) else None)
+MAX_PROJECTOR_DEPTH = 8
 
 
 def _is_hf(config: Mapping[str, Any], keys: Collection[str]) -> bool:
@@ -55,7 +31,7 @@ def _is_hf(config: Mapping[str, Any], keys: Collection[str]) -> bool:
 
 
 def _hf_method(config: Mapping[str, Any], folder: Path) -> Method:
-    parsed = _parse(lambda: LlavaConfig.from_dict(dict(config)), folder)
+    parsed = parse(lambda: LlavaConfig.from_dict(dict(config)), folder)
     vision, text = parsed.vision_config, parsed.text_config
     strategy, layer = parsed.vision_feature_select_strategy, parsed.vision_feature_layer
     if strategy == "default" and not family_of(vision.model_type, where=str(folder / "config.json")).has_class_token:
@@ -80,7 +56,7 @@ def _hf_method(config: Mapping[str, Any], folder: Path) -> Method:
             class_token=strategy == "full" and family_of(vision.model_type, where="vision_config").has_class_token,
         ),
         connector=MLP(depth=2, activation=parsed.projector_hidden_act),
-        language_model=_language_model(text_fields, folder),
+        language_model=language_model(text_fields, folder),
     )
 
 
@@ -145,15 +121,15 @@ def _original_projector(config: Mapping[str, Any], file: Path) -> MLP | Linear:
     if kind == "linear":
         return Linear()
     depth = re.fullmatch(r"mlp(\d+)x_gelu", kind)
-    if not depth or not 1 <= int(depth[1]) <= _MAX_PROJECTOR_DEPTH:
+    if not depth or not 1 <= int(depth[1]) <= MAX_PROJECTOR_DEPTH:
         raise ZooError(
             f"{file}: mm_projector_type {kind!r} is not supported; known: linear, mlp1x_gelu to "
-            f"mlp{_MAX_PROJECTOR_DEPTH}x_gelu"
+            f"mlp{MAX_PROJECTOR_DEPTH}x_gelu"
         )
     return MLP(depth=int(depth[1]))
 
 
-def _original_tower(name: str, folder: Path) -> str:
+def original_tower(name: str, folder: Path) -> str:
     """The encoder id of ``mm_vision_tower``: a folder (beside the checkpoint or not), a known name, or a hub id."""
     if Path(resolved := resolve(name)).is_dir() and resolved != name:
         return resolved
@@ -184,19 +160,19 @@ def _original_method(config: Mapping[str, Any], folder: Path) -> Method:
     if model_type not in _ORIGINAL_TYPES:
         raise ZooError(f"{file}: model_type {model_type!r} is unknown; known: {', '.join(_ORIGINAL_TYPES)}")
     fields = {key: value for key, value in config.items() if key != "model_type"}
-    text = _parse(lambda: AutoConfig.for_model(_ORIGINAL_TYPES[model_type], **fields), folder)
+    text = parse(lambda: AutoConfig.for_model(_ORIGINAL_TYPES[model_type], **fields), folder)
     base = get_method("llava" if isinstance(connector, Linear) else "llava-1.5")
     return dataclasses.replace(
         base,
         encoder=EncoderConfig(
-            id=_original_tower(name, folder),
+            id=original_tower(name, folder),
             # -2 is what every published command sets; the oldest configs do not say.
             layer=config.get("mm_vision_select_layer", -2),
             class_token=select == "cls_patch",
             resize="pad" if aspect == "pad" else "crop",
         ),
         connector=connector,
-        language_model=_language_model(architecture(text), folder),
+        language_model=language_model(architecture(text), folder),
     )
 
 
@@ -207,7 +183,7 @@ LLAVA_ORIGINAL = register_layout(
         method_from_config=_original_method,
         to_canonical=(
             # Activations take the odd places of the original's Sequential.
-            *(Rule(f"model.mm_projector.{2 * i}.", f"connector.layers.{i}.") for i in range(_MAX_PROJECTOR_DEPTH)),
+            *(Rule(f"model.mm_projector.{2 * i}.", f"connector.layers.{i}.") for i in range(MAX_PROJECTOR_DEPTH)),
             Rule("model.mm_projector.", "connector.layers.0."),
             Rule("model.vision_tower.vision_tower.vision_model.", "encoder.model."),
             Rule("model.vision_tower.vision_tower.", "encoder.model."),
@@ -217,7 +193,7 @@ LLAVA_ORIGINAL = register_layout(
         from_canonical=(
             *(
                 Rule(f"connector.layers.{i}.", f"model.mm_projector.{2 * i}.", beside="connector.layers.1.")
-                for i in range(_MAX_PROJECTOR_DEPTH)
+                for i in range(MAX_PROJECTOR_DEPTH)
             ),
             Rule("connector.layers.0.", "model.mm_projector."),
             Rule("encoder.model.", "model.vision_tower.vision_tower.vision_model."),

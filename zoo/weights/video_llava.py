@@ -16,16 +16,9 @@ from zoo.connectors import MLP
 from zoo.definition import Method
 from zoo.errors import ZooError
 from zoo.registry import get_method
+from zoo.weights.checkpoint_config import architecture, language_model, parse
 from zoo.weights.layouts import Layout, Rule, register_layout
-from zoo.weights.llava import (
-    _MAX_PROJECTOR_DEPTH,
-    IMAGE_TOKEN_FIELD,
-    LLAVA_ORIGINAL,
-    _language_model,
-    _original_tower,
-    _parse,
-    architecture,
-)
+from zoo.weights.llava import IMAGE_TOKEN_FIELD, LLAVA_ORIGINAL, MAX_PROJECTOR_DEPTH, original_tower
 
 _CONSTANTS = (".rotary_emb.inv_freq", ".embeddings.position_ids")
 
@@ -35,7 +28,7 @@ def _is_hf(config: Mapping[str, Any], keys: Collection[str]) -> bool:
 
 
 def _hf_method(config: Mapping[str, Any], folder: Path) -> Method:
-    parsed = _parse(lambda: VideoLlavaConfig.from_dict(dict(config)), folder)
+    parsed = parse(lambda: VideoLlavaConfig.from_dict(dict(config)), folder)
     vision, text, layer = parsed.vision_config, parsed.text_config, parsed.vision_feature_layer
     if vision.model_type != "clip_vision_model":
         raise ZooError(
@@ -66,7 +59,7 @@ def _hf_method(config: Mapping[str, Any], folder: Path) -> Method:
             activation=parsed.projector_hidden_act,
             image_class_token=parsed.vision_feature_select_strategy == "full",
         ),
-        language_model=_language_model(text_fields, folder),
+        language_model=language_model(text_fields, folder),
     )
 
 
@@ -125,7 +118,7 @@ def _original_method(config: Mapping[str, Any], folder: Path) -> Method:
     read = LLAVA_ORIGINAL.method_from_config(config | {"mm_vision_tower": config["mm_image_tower"]}, folder)
     base = get_method("video-llava")
     video = dataclasses.replace(
-        base.encoder.video, id=_original_tower(config["mm_video_tower"], folder), layer=read.encoder.layer
+        base.encoder.video, id=original_tower(config["mm_video_tower"], folder), layer=read.encoder.layer
     )
     return dataclasses.replace(
         base,
@@ -142,7 +135,7 @@ VIDEO_LLAVA_ORIGINAL = register_layout(
         method_from_config=_original_method,
         to_canonical=(
             # Activations take the odd places of the original's Sequential.
-            *(Rule(f"model.mm_projector.{2 * i}.", f"connector.layers.{i}.") for i in range(_MAX_PROJECTOR_DEPTH)),
+            *(Rule(f"model.mm_projector.{2 * i}.", f"connector.layers.{i}.") for i in range(MAX_PROJECTOR_DEPTH)),
             Rule("model.mm_projector.", "connector.layers.0."),
             Rule("model.image_tower.image_tower.", "encoder.model."),
             Rule("model.video_tower.video_tower.", "encoder.video.model."),
@@ -152,7 +145,7 @@ VIDEO_LLAVA_ORIGINAL = register_layout(
         from_canonical=(
             *(
                 Rule(f"connector.layers.{i}.", f"model.mm_projector.{2 * i}.", beside="connector.layers.1.")
-                for i in range(_MAX_PROJECTOR_DEPTH)
+                for i in range(MAX_PROJECTOR_DEPTH)
             ),
             Rule("connector.layers.0.", "model.mm_projector."),
             Rule("encoder.video.model.", "model.video_tower.video_tower."),
