@@ -230,7 +230,8 @@ class Preprocessor:
         excess = len(ids) - self.max_instruction_length
         if self.instruction_role == "assistant":
             # A text to be learned begins with a mark, whose place is taken where it is to be written.
-            mark = tokenizer.bos_token_id if tokenizer.cls_token_id is None else tokenizer.cls_token_id
+            marks = (tokenizer.cls_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+            mark = next(token for token in marks if token is not None)
             ids = (ids if ids[:1] == [mark] else [mark, *ids])[: self.max_instruction_length]
         elif excess > 0:
             # The question stands at the end; the tokenizer's first mark (BERT's [CLS]) stays.
