@@ -42,17 +42,18 @@ TRAIN, VALIDATION = 0, 1
 SPECIAL = ("<pad>", "<s>", "</s>")
 IGNORED = -100
 IMAGE_TASKS = ("existence", "existence", "colour", "colour", "shape", "shape", "count")
-REGION_TASKS = ("region_colour", "region_colour", "region_shape", "region_locate", "region_locate", "region_describe")
+REGION_TASKS = ("region_colour", "region_colour", "region_shape", "region_locate", "region_locate", "region_locate")
 STEPS, BATCH, WARM_UP = 5000, 24, 60
 NUM_QUESTIONS, NUM_STATEMENTS, NUM_FRAMES = 6, 4, 4
 # The first steps see statements and questions about images only: looking up comes first, all else builds on it.
 FIRST_STEPS, FIRST_STATEMENT_SHARE = 900, 0.5
 # Shares of all texts, one after the other: each is of what the ones before it left.
-VIDEO_SHARE, NUMERALS_SHARE, TEXT_SHARE, STATEMENT_SHARE, CAPTION_SHARE, REGION_SHARE = 0.25, 0.06, 0.04, 0.18, 0.1, 0.5
+VIDEO_SHARE, NUMERALS_SHARE, TEXT_SHARE, STATEMENT_SHARE, CAPTION_SHARE, REGION_SHARE = 0.28, 0.14, 0.04, 0.15, 0.1, 0.5
 # Of statements about an object given by its place; of videos with one object; of videos told by a caption, and by the
 # first and the last place of what moves.
-PLACE_SHARE, SINGLE_SHARE, VIDEO_CAPTION_SHARE, TRACK_SHARE = 0.4, 0.5, 0.2, 0.3
-# Of a token of statements, captions and numerals beside one of an answer: they have ten times as many.
+PLACE_SHARE, SINGLE_SHARE, VIDEO_CAPTION_SHARE, TRACK_SHARE = 0.4, 0.5, 0.2, 0.4
+WORDS_FIRST_SHARE = 0.75
+# Of a token of statements and captions beside one of an answer: they have ten times as many.
 PROSE_WEIGHT = 0.3
 # How a box of the question is written: LLaVA-1.5's numerals, Shikra's, or the object's facts at their own position.
 BOX_FORMS = ("two decimals", "three decimals", "region")
@@ -61,7 +62,7 @@ VIDEO_FORMS = ("cells", "means")
 # A position holds its words' embeddings times WORD_WEIGHT; while training with a scale, an offset common to a text and
 # noise, all as parts of a phrase's usual size.
 WORD_WEIGHT, MAX_OFFSET, NOISE = 0.4, 0.5, 0.15
-MATRIX_LR, VECTOR_LR = 0.007, 2e-3
+MATRIX_LR, VECTOR_LR = 0.004, 1.5e-3
 WIDTH = 128
 ARCHITECTURE = {
     "hidden_size": WIDTH,
@@ -148,7 +149,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     merges = [(number[:place], number[place]) for place in (1, 2, 3) for number in numbers]
     merges += [("Ġ", number) for number in numbers]
     merges += [tuple(pair) for pair in json.loads(learnt.to_str())["model"]["merges"]]
-    merges += [("Ġ", word) for word in words if word[0].isalnum()]
+    merges += [("Ġ", word) for word in words if word[0].isalnum()] + [("Ġ", "[")]
     merges = list(dict.fromkeys(merges))
     tokens = dict.fromkeys([*SPECIAL, *alphabet, *("".join(pair) for pair in merges)])
     tokenizer = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=merges))
@@ -217,11 +218,12 @@ def frame_facts(scene: Scene, time: float) -> list[Facts]:
     return cells
 
 
-def track(scene: Scene) -> str:
-    """The way of the object that moves: ``first left, later centre, right.``"""
+def track(scene: Scene, draw: Draw) -> str:
+    """The way of the object that moves: ``first left, later centre, right.``, or the direction first."""
     ((thing, motion),) = [pair for pair in zip(scene.things, scene.motions, strict=True) if pair[1].direction]
     end = PLACES[(thing.row + motion.rows) * GRID + thing.column + motion.columns]
-    return f"first {thing.place}, later {end}, {motion.direction}."
+    ends = f"first {thing.place}, later {end}"
+    return f"{motion.direction}, {ends}." if draw.coin() else f"{ends}, {motion.direction}."
 
 
 def mean_facts(many: Sequence[Facts]) -> Facts:
@@ -251,12 +253,12 @@ def statements(scene: Scene, draw: Draw) -> str:
 
 
 def numerals(draw: Draw) -> str:
-    """What boxes say of size and place, and the reverse: no facts needed, and the numbers get their meaning."""
+    """What size and place say of a box, and the reverse: no facts needed, and the numbers get their meaning."""
     lines = []
     for _ in range(NUM_STATEMENTS):
         thing = draw.choice(draw_scene(draw, "").things)
-        box, words = box_text(thing, draw.choice(BOX_FORMS[:2])), f"{thing.size} {thing.shape} {thing.place}"
-        lines.append(f"{box} {thing.place}" if draw.coin() else f"{words} {box}")
+        box, words = box_text(thing, draw.choice(BOX_FORMS[:2])), f"{thing.size} {thing.place}"
+        lines.append(f"{words} {box}" if draw.coin(WORDS_FIRST_SHARE) else f"{box} {thing.place}")
     return "\n".join(lines)
 
 
@@ -356,7 +358,7 @@ def draw_video_text(draw: Draw, template: Template, split: int) -> Text:
         messages = turn_messages([("", caption_turn(scene, draw)[1])], "<image>")
         return Text(messages, PLAIN, ("video_caption",), video_positions(scene, form))
     if split == TRAIN and draw.coin(TRACK_SHARE):
-        messages = turn_messages([("", track(scene))], "<image>")
+        messages = turn_messages([("", track(scene, draw))], "<image>")
         return Text(messages, PLAIN, ("track",), video_positions(scene, form))
     return Text(turn_messages(turns, "<image>\n"), template, tuple(tasks), video_positions(scene, form))
 
@@ -381,7 +383,7 @@ class Encoder:
         self.tokens = lru_cache(maxsize=100_000)(lambda text: tokenizer(text)["input_ids"])
 
     def __call__(self, text: Text) -> Row:
-        row = Row([], [], [], [], text.tasks, PROSE_WEIGHT if text.template is PLAIN else 1.0)
+        row = Row([], [], [], [], text.tasks, PROSE_WEIGHT if text.tasks[0] in ("statements", "caption") else 1.0)
         regions = iter(text.regions)
         pending = ""
 
