@@ -151,8 +151,10 @@ def test_overrides_as_a_mapping():
 
 @pytest.mark.parametrize("name", list_methods())
 def test_resolved_config_is_saved_and_read_back_equal(name, tiny_setting, tmp_path):
+    last = get_method(name).stages[-1].name
     for setting in (None, tiny_setting):
-        config = resolve_run(name, setting, ["seed=3", "stages.instruct.lr=1e-7"])
+        config = resolve_run(name, setting, ["seed=3", f"stages.{last}.lr=1e-7"])
+        assert config.method.stages[-1].lr == 1e-7
         save_run(config, tmp_path)
         assert load_run(tmp_path) == config == load_run(tmp_path / "config.yaml")
         assert (load_run(tmp_path).setting, load_run(tmp_path).overrode) == (setting, config.overrode)

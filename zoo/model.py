@@ -78,7 +78,7 @@ class VLM(nn.Module):
         """What turns samples into this model's inputs, in a stage with this objective."""
         method, connector = self.method, self.method.connector
         learns_text = objective == "connector"
-        reads_text = connector is not None and (connector.reads_instruction or learns_text and connector.reads_text)
+        reads_text = connector is not None and (connector.reads_instruction or (learns_text and connector.reads_text))
         return Preprocessor(
             tokenizer=self.language_model.tokenizer,
             transform=self.encoder.transform if self.encoder is not None else None,

@@ -32,25 +32,16 @@ def written(template, sample, **options):
     return render_text(get_template(template).render(sample.messages, **options))
 
 
-def test_the_published_forms():
-    system = (
-        "A chat between a curious user and an artificial intelligence assistant. "
-        "The assistant gives helpful, detailed, and polite answers to the user's questions."
-    )
+def test_a_video_before_or_behind_the_question():
     both = (asked(2), asked(2, "What moves?\n<video>"))
-    texts = [written("video_chatgpt", sample) for sample in both]
-    assert texts[0] == f"<s>{system} USER: <video>\nWhat moves? ASSISTANT: Red.</s>"
-    assert texts[1] == f"<s>{system} USER: What moves?\n<video> ASSISTANT: Red.</s>"
-    prompts = {written("video_chatgpt", sample, generation=True) for sample in both}
-    (prompt,) = prompts
-    assert prompt.startswith("<s>You are Video-ChatGPT, ") and "natural language.Follow the" in prompt
+    trained = [written("video_chatgpt", sample) for sample in both]
+    assert "USER: <video>\nWhat moves? ASSISTANT: Red.</s>" in trained[0]
+    assert "USER: What moves?\n<video> ASSISTANT: Red.</s>" in trained[1]
+    (prompt,) = {written("video_chatgpt", sample, generation=True) for sample in both}
     assert prompt.endswith("USER: What moves?\n<video> ASSISTANT:")
-    llama = [written("video_llama", sample) for sample in both]
-    assert set(llama) == {"<s>\n\n###Human: <video>What moves?\n###Assistant: Red.\n###"}
-    assert written("video_llama", both[0], generation=True) == (
-        "<s>You are able to understand the visual content that the user provides. Follow the instructions carefully "
-        "and explain your answers in detail.###Human: <video>What moves?###Assistant:"
-    )
+    for generation in (False, True):
+        (form,) = {written("video_llama", sample, generation=generation) for sample in both}
+        assert "###Human: <video>What moves?" in form
 
 
 def test_soft_tokens_stand_between_the_marks(tiny_setting):

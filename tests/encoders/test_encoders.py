@@ -315,6 +315,7 @@ def test_known_encoders_build_on_the_meta_device_without_files(name):
         "clip-vit-b-32": (87_456_000, 49, 768),
         "clip-vit-l-224": (303_179_776, 256, 1024),
         "clip-vit-l-336": (303_507_456, 576, 1024),
+        "clip-vit-h-224": (630_766_080, 256, 1280),
         "siglip-base-224": (92_884_224, 196, 768),
         "siglip-so400m-384": (428_225_600, 729, 1152),
         "dinov2-b": (86_580_480, 1369, 768),

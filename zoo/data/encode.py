@@ -7,7 +7,8 @@ The rule of segmentation:
 2. BOS, EOS and the template's marks are placed by id. Special tokens that a user typed stay text: such a string is cut
    after its first character and its halves are tokenised apart.
 3. Within a chunk, neighbouring text of the same supervision is tokenised at once, so the whole prompt up to
-   ``ASSISTANT:`` is one call, and `` answer`` with its leading blank another.
+   ``ASSISTANT:`` is one call, and `` answer`` with its leading blank another. An answer begins a text of its own even
+   behind another answer (captions without a question between), whose end of turn has to stay the token that it is.
 4. Text that follows text or a special token is tokenised as a continuation: together with something before it (an
    anchor), whose ids are then dropped. So an answer gets no dummy prefix, and what follows ``</s>`` gets one exactly
    where the tokenizer itself puts one there (legacy Llama tokenizers do, the others do not).
@@ -19,8 +20,8 @@ tokenizer, no token holds text of both prompt and answer, the decoded supervised
 with their end of turn, and a generation prompt is a prefix of the ids trained on, up to the supervised answer
 (``llava_v0`` excepted: its prompt is another string).
 
-A tokenizer that cannot spell a template's end of turn (it drops newlines, or has no ``#``) gets EOS in its place: an
-end that is no token, or the unknown token, would teach a model not to stop.
+A tokenizer that cannot spell a template's end of turn (it drops newlines, has no ``#``, or joins it to a full stop)
+gets EOS in its place: an end that is no token, or the unknown token, would teach a model not to stop.
 """
 
 import re
@@ -192,8 +193,11 @@ def _atoms(
     box_text: Callable[[Box], str] | None,
     region_prompt: str,
 ) -> Iterator[_Atom]:
-    num_regions = 0
+    num_regions, turn = 0, -1
     for segment in segments:
+        if segment.is_answer and segment.turn != turn:
+            turn = segment.turn
+            yield _Atom()
         if segment.token == "bos":
             if vocabulary.has_bos:
                 yield _Atom(text=tokenizer.bos_token, token_id=tokenizer.bos_token_id, is_bos=True)
@@ -235,13 +239,12 @@ def _atoms(
 
 
 def _joined(atoms: Iterator[_Atom]) -> Iterator[_Atom]:
-    """Neighbouring texts of the same supervision as one; empty texts left out."""
-    kept = (atom for atom in atoms if atom.text or not atom.is_text)
-    for (is_text, supervised), group in groupby(kept, key=lambda atom: (atom.is_text, atom.supervised)):
-        if is_text:
-            yield _Atom(text="".join(atom.text for atom in group), supervised=supervised)
-        else:
+    """Neighbouring texts of the same supervision as one; empty texts left out, once they have parted others."""
+    for (is_text, supervised), group in groupby(atoms, key=lambda atom: (atom.is_text, atom.supervised)):
+        if not is_text:
             yield from group
+        elif text := "".join(atom.text for atom in group):
+            yield _Atom(text=text, supervised=supervised)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -347,7 +350,10 @@ def _examine(tokenizer: PreTrainedTokenizerBase, template: Template) -> _Vocabul
     )
     if not template.eos and template.end not in special:
         end_ids = vocabulary.continuation(tokenizer, template.end, _Atom(text=" "))
-        if not end_ids or tokenizer.unk_token_id in end_ids:
+        # Word vocabularies that take punctuation in a row for one word read ".###" as an unknown one.
+        stop = vocabulary.tokenised(tokenizer, ".")
+        glued = set(vocabulary.tokenised(tokenizer, "." + template.end)) - set(stop)
+        if not end_ids or tokenizer.unk_token_id in (*end_ids, *glued):
             template = replace(template, end="", eos=True)
     if template.eos and tokenizer.eos_token_id is None:
         raise ZooError(

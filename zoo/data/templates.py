@@ -105,6 +105,7 @@ class Template:
     def _segments(self, messages: Sequence[Message], generation: bool) -> Iterator[Segment]:
         if self.media in ("before_bos", "only_before_bos"):
             yield Segment(text="".join(mark for m in messages for mark in _MEDIA_PATTERN.findall(m.content)))
+            messages = [replace(m, content=_MEDIA_PATTERN.sub("", m.content)) for m in messages]
         if self.bos:
             yield Segment(token="eos" if self.bos_is_eos else "bos")
         has_system = messages[0].role == "system"
@@ -169,7 +170,7 @@ def _place_media(content: str, placement: str, join: str) -> str:
     if placement == "inline":
         return content
     if placement == "before_bos":
-        return _MEDIA_PATTERN.sub("", content).strip()
+        return content.strip()
     marks = _MEDIA_PATTERN.findall(content)
     if placement == "only_before_bos":
         return ""

@@ -29,7 +29,6 @@ _FIRST = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-6}
 _SECOND = {"max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
 
 
-
 def _opt(*, width: int, num_layers: int, num_heads: int) -> dict[str, Any]:
     return {
         "model_type": "opt",
