@@ -19,8 +19,6 @@ from zoo.data.scenes import (
     cell_labels,
     chance,
     description,
-    few_shot,
-    interleaved,
     items,
     render_image,
     text_sample,
@@ -308,15 +306,10 @@ def test_text_samples_state_the_facts_that_answer_the_question():
                 assert message.content in words(stated)
 
 
-def test_few_shot_sets_have_their_own_support():
-    for shots in few_shot("test", "colour", 5, 3, image_size=32):
-        assert {sample.info["split"] for sample in shots.support} == {"train"}
-        assert shots.query.sample.info["split"] == "test"
-        joined = interleaved(shots)
-        assert len(joined.sample.validate().media) == 4 and joined.references == shots.query.references
-    located = interleaved(few_shot("validation", "region_locate", 1, 2)[0])
-    assert [box.medium for box in located.sample.validate().boxes] == [0, 1] and located.boxes[0].medium == 2
-    assert answered(items("test", "region_locate", 1)[0]).validate().messages[-1].content == "<box>"
+def test_an_answered_item_is_a_sample():
+    colour, located = (items("test", task, 1)[0] for task in ("colour", "region_locate"))
+    assert answered(colour).validate().messages[-1].content == colour.references[0]
+    assert answered(located).validate().messages[-1].content == "<box>" and answered(located).boxes == located.boxes
 
 
 @pytest.mark.parametrize(

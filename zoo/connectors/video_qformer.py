@@ -9,7 +9,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from zoo.connectors.base import Connector, ConnectorConfig, ConnectorContext
-from zoo.connectors.qformer_body import QFormerBody
+from zoo.connectors.qformer_body import QFormerBody, initialise
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -84,12 +84,7 @@ class VideoQFormerConnector(Connector):
             cross_attention_every=1,
             **common,
         )
-        # BERT's deviation of 0.02 is that of its width of 768; in narrower networks, two of them in a row would let
-        # nothing of the features through.
-        deviation = 0.02 * (768 / config.width) ** 0.5
-        for module in (*self.frame.modules(), *self.video.modules(), self.positions):
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=deviation)
+        initialise(self.positions, config.width)
         self.projection = nn.Linear(config.width, dim_out)
 
     def num_tokens(self, num_frames: Sequence[int], is_video: Sequence[bool]) -> list[int]:

@@ -1,6 +1,6 @@
 """A synthetic world rendered from seeds: training samples, evaluation items and files in the public formats."""
 
-from zoo.data.scenes.items import TASKS, FewShot, answered, candidates, chance, few_shot, interleaved, items
+from zoo.data.scenes.items import TASKS, answered, candidates, chance, items
 from zoo.data.scenes.render import cell_labels, render_image, render_video
 from zoo.data.scenes.source import SceneSource, text_sample
 from zoo.data.scenes.words import description, vocabulary
@@ -8,7 +8,6 @@ from zoo.data.scenes.world import Scene, Thing, draw_scene
 
 __all__ = [
     "TASKS",
-    "FewShot",
     "Scene",
     "SceneSource",
     "Thing",
@@ -18,8 +17,6 @@ __all__ = [
     "chance",
     "description",
     "draw_scene",
-    "few_shot",
-    "interleaved",
     "items",
     "render_image",
     "render_video",

@@ -1,7 +1,7 @@
 """Evaluation items of the synthetic world: one question each, answers balanced given the words of the question."""
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 from zoo.data.sample import Message, Sample
@@ -46,14 +46,6 @@ NUM_POPULAR = 8
 POPULARITY_SCENES = 400
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FewShot:
-    """Answered samples and one open question of the same task."""
-
-    support: tuple[Sample, ...]
-    query: Item
-
-
 def candidates(task: str) -> tuple[str, ...]:
     """The closed answer set of a task; empty where it differs from item to item or the answer is a box."""
     check_task(task)
@@ -83,15 +75,13 @@ def items(
     check_task(task)
     check_image_size(image_size)
     check_num_frames(num_frames)
-    return [make_item(split, task, index, seed, image_size, num_frames) for index in range(num_items)]
+    return [_item(split, task, index, seed, image_size, num_frames) for index in range(num_items)]
 
 
-def make_item(
-    split: str, task: str, index: int, seed: int, image_size: int, num_frames: int, stream: str = "items"
-) -> Item:
+def _item(split: str, task: str, index: int, seed: int, image_size: int, num_frames: int) -> Item:
     """Item number ``index``, which depends on nothing but these arguments."""
-    draw = Draw(*stream_key(stream, split, seed), TASKS.index(task), index)
-    name = f"scenes/{split}/{stream}/{seed}/{task}/{index}"
+    draw = Draw(*stream_key("items", split, seed), TASKS.index(task), index)
+    name = f"scenes/{split}/items/{seed}/{task}/{index}"
     answers = TURNS.get(task, ("",))
     unseen = unseen_block(split, index // len(answers))
     target = "" if unseen and task in FIXED_BY_PAIR else answers[index % len(answers)]
@@ -116,42 +106,11 @@ def make_item(
     )
 
 
-def few_shot(
-    split: str, task: str, num_sets: int, num_shots: int, seed: int = 0, image_size: int = 64, num_frames: int = 4
-) -> list[FewShot]:
-    """Queries of ``split``, each with ``num_shots`` answered samples of the training split, drawn independently."""
-    queries = items(split, task, num_sets, seed, image_size, num_frames)
-    sets = []
-    for number, query in enumerate(queries):
-        draw = Draw(*stream_key("support", split, seed), TASKS.index(task), number)
-        chosen = [draw.below(2**31) for _ in range(num_shots)]
-        support = [make_item("train", task, index, seed, image_size, num_frames, "support") for index in chosen]
-        sets.append(FewShot(support=tuple(answered(item) for item in support), query=query))
-    return sets
-
-
 def answered(item: Item) -> Sample:
     """The item's sample with its reference answer as the assistant's turn."""
     answer = "<box>" if item.boxes else item.references[0]
     messages = (*item.sample.messages, Message(role="assistant", content=answer))
     return replace(item.sample, messages=messages, boxes=(*item.sample.boxes, *item.boxes))
-
-
-def interleaved(shots: FewShot) -> Item:
-    """The set as one item: every support image with its question and answer, then the query."""
-    samples = [*shots.support, shots.query.sample]
-    media, boxes = [], []
-    for sample in samples:
-        boxes += [replace(box, medium=box.medium + len(media)) for box in sample.boxes]
-        media += sample.media
-    answers = tuple(replace(box, medium=len(media) - 1) for box in shots.query.boxes)
-    sample = replace(
-        shots.query.sample,
-        messages=tuple(message for sample in samples for message in sample.messages),
-        media=tuple(media),
-        boxes=tuple(boxes),
-    )
-    return replace(shots.query, sample=sample, boxes=answers)
 
 
 def check_task(task: str) -> None:
