@@ -156,8 +156,9 @@ def test_resolved_config_is_saved_and_read_back_equal(name, tiny_setting, tmp_pa
         config = resolve_run(name, setting, ["seed=3", f"stages.{last}.lr=1e-7"])
         assert config.method.stages[-1].lr == 1e-7
         save_run(config, tmp_path)
-        assert load_run(tmp_path) == config == load_run(tmp_path / "config.yaml")
-        assert (load_run(tmp_path).setting, load_run(tmp_path).overrode) == (setting, config.overrode)
+        again = load_run(tmp_path)
+        assert again == config and (again.setting, again.overrode) == (setting, config.overrode)
+    assert load_run(tmp_path / "config.yaml") == again
 
 
 def test_running_a_saved_config_repeats_the_run(tiny_setting, tmp_path):

@@ -6,6 +6,7 @@ cannot meet it; the check is then skipped, and the reason printed (``pytest -rs`
 
 import copy
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -44,11 +45,14 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
+resolved = functools.cache(resolve_run)
+
+
 @pytest.fixture(params=list_methods())
 def config(request, tiny_setting):
     """The resolved run of one method under the tiny setting."""
     check = request.function.__name__.removeprefix("test_")
-    config = resolve_run(request.param, tiny_setting)
+    config = resolved(request.param, tiny_setting)
     if reason := config.method.exemptions.get(check):
         pytest.skip(f"{request.param} is exempt from {check}: {reason}")
     return config
