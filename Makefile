@@ -9,7 +9,7 @@ TORCH := torch>=2.10
 .PHONY: compare test lint clean
 
 compare: $(VENV)/installed
-	$(BIN)/zoo compare llava llava-1.5 --setting scenes-tiny --seeds 0,1,2 --out $(OUT)
+	$(BIN)/zoo compare llava-1.5 instructblip openflamingo gpt4roi video-chatgpt --setting scenes-tiny --out $(OUT)
 
 test: $(VENV)/installed-test
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
