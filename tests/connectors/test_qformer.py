@@ -63,11 +63,13 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused():
 
 
 def test_norm_of_the_features_has_an_epsilon_of_its_own():
-    small = Features(tokens=features(1).tokens * 1e-3, grid=(2, 3))
+    small = features(1).tokens * 1e-3
+    centred = small - small.mean(-1, keepdim=True)
     for epsilon in (1e-5, 1e-6):
-        model = connector(norm_epsilon=epsilon)
-        torch.testing.assert_close(model.normalised(small), model.norm(small.tokens))
-        assert model.norm.eps == epsilon
+        norm = connector(norm_epsilon=epsilon).norm
+        expected = centred / (centred.square().mean(-1, keepdim=True) + epsilon).sqrt() * norm.weight + norm.bias
+        torch.testing.assert_close(norm(small), expected)
+        assert norm(small.bfloat16()).dtype == torch.bfloat16, "float32 inside, the encoder's type outside"
 
 
 def test_who_sees_whom():
@@ -107,7 +109,7 @@ def test_scores_equal_transformers_retrieval_model():
     ids = torch.tensor([[3, 5, 6, 7], [8, 9, 0, 0], [4, 4, 11, 0]])
     pixels = torch.randn(3, 3, 14, 14, generator=torch.Generator().manual_seed(0))
     raw = reference.vision_model(pixels, output_hidden_states=True).hidden_states[-1]
-    tokens = model.normalised(Features(tokens=raw, grid=(2, 2)))
+    tokens = model.norm(raw)
     given = {"pixel_values": pixels, "input_ids": ids, "attention_mask": (ids != 0).long()}
     expected = reference(**given, use_image_text_matching_head=True).logits_per_image
     logits = model.heads.matching_logits(model.body, model.embeddings, tokens, ids, ids != 0)

@@ -104,3 +104,8 @@ def _sdpa(query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask | None,
         enable_gqa=grouped,
     )
     return zeroed(output, empty)
+
+
+def split_heads(states: Tensor, num_heads: int) -> Tensor:
+    """(batch, length, heads * head_dim) -> (batch, heads, length, head_dim), as ``attend`` takes them."""
+    return states.unflatten(-1, (num_heads, -1)).transpose(1, 2)

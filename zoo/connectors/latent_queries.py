@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from zoo.attention import attend
+from zoo.attention import attend, split_heads
 from zoo.connectors.base import Connector, ConnectorConfig, ConnectorContext
 from zoo.errors import ZooError
 
@@ -59,13 +59,9 @@ class LatentQueryConnector(Connector):
         latents = self.latents.expand(len(seen), -1, -1)
         sources = torch.cat([seen, latents], dim=1)
         read = attend(
-            self._heads(self.query(latents)),
-            self._heads(self.key(sources)),
-            self._heads(self.value(sources)),
+            split_heads(self.query(latents), self.num_heads),
+            split_heads(self.key(sources), self.num_heads),
+            split_heads(self.value(sources), self.num_heads),
             dropout=self.dropout if self.training else 0.0,
         )
         return self.output(read.transpose(1, 2).flatten(2)).flatten(0, 1)
-
-    def _heads(self, states: Tensor) -> Tensor:
-        """(frames, tokens, dim) -> (frames, heads, tokens, dim of a head)."""
-        return states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

@@ -35,9 +35,7 @@ class SpatioTemporalPooling(ConnectorConfig):
     num_temporal: int = 100
     pad: bool = True
 
-    def build(
-        self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int, instruction_vocabulary: int = 0
-    ) -> "PooledProjection":
+    def build(self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int) -> "PooledProjection":
         return PooledProjection(dim_in, dim_out, num_features, num_temporal=self.num_temporal, pad=self.pad)
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from zoo.connectors.base import Connector, ConnectorConfig, ConnectorContext
-from zoo.connectors.qformer_body import QFormerBody, TextEmbeddings
+from zoo.connectors.qformer_body import Float32LayerNorm, QFormerBody, TextEmbeddings
 from zoo.connectors.qformer_representation import RepresentationHeads, RepresentationLosses
 from zoo.errors import ZooError
 
@@ -75,9 +75,8 @@ class QFormerConnector(Connector):
 
     def __init__(self, config: QFormer, dim_in: int, dim_out: int, vocabulary: int) -> None:
         super().__init__()
-        has_text = config.reads_instruction or config.representation
         self.reads_instruction = config.reads_instruction
-        self.norm = nn.LayerNorm(dim_in, eps=config.norm_epsilon)
+        self.norm = Float32LayerNorm(dim_in, eps=config.norm_epsilon)
         self.body = QFormerBody(
             dim_in,
             num_queries=config.num_queries,
@@ -86,13 +85,13 @@ class QFormerConnector(Connector):
             num_heads=config.num_heads,
             intermediate=config.intermediate,
             cross_attention_every=config.cross_attention_every,
-            has_text=has_text,
+            has_text=config.reads_text,
             activation=config.activation,
             dropout=config.dropout,
             epsilon=config.layer_norm_epsilon,
         )
         self.embeddings = self.heads = None
-        if has_text:
+        if config.reads_text:
             self.embeddings = TextEmbeddings(vocabulary, config.width, config.max_positions)
         if config.representation:
             self.heads = RepresentationHeads(
@@ -103,15 +102,9 @@ class QFormerConnector(Connector):
     def num_tokens(self, num_frames: Sequence[int], is_video: Sequence[bool]) -> list[int]:
         return [frames * self.body.num_queries for frames in num_frames]
 
-    def normalised(self, features: "Features") -> Tensor:
-        """The features as the queries read them; in float32 inside, as LAVIS has it (an encoder may be half)."""
-        norm, tokens = self.norm, features.tokens
-        weight, bias = norm.weight.float(), norm.bias.float()
-        return functional.layer_norm(tokens.float(), norm.normalized_shape, weight, bias, norm.eps).to(tokens.dtype)
-
     def forward(self, features: "Features", context: ConnectorContext) -> Tensor:
         """(frames, tokens, dim_in) -> (frames * queries, dim_out). Raises ZooError without a text that is read."""
-        tokens = self.normalised(features)
+        tokens = self.norm(features.tokens)
         if not self.reads_instruction:
             return self.projection(self.body(tokens)).flatten(0, 1)
         if context.instruction_ids is None or context.instruction_mask is None:
@@ -142,5 +135,5 @@ class QFormerConnector(Connector):
             raise ZooError("this Q-Former has no heads for representation learning; set connector.representation=true")
         # [DEC] is the last row, as in LAVIS, which adds it to BERT's vocabulary.
         begin_id = self.embeddings.words.num_embeddings - 1
-        tokens = self.normalised(features)
+        tokens = self.norm(features.tokens)
         return self.heads.losses(self.body, self.embeddings, tokens, ids, mask, begin_id=begin_id, groups=groups)

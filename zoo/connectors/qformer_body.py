@@ -8,7 +8,16 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
+from zoo.attention import split_heads
 from zoo.errors import ZooError
+
+
+class Float32LayerNorm(nn.LayerNorm):
+    """LayerNorm over the encoder's tokens (LAVIS's ``ln_vision``), in float32 inside: an encoder may be half."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        weight, bias = self.weight.float(), self.bias.float()
+        return functional.layer_norm(input.float(), self.normalized_shape, weight, bias, self.eps).to(input.dtype)
 
 
 class PostNormAttention(nn.Module):
@@ -25,14 +34,10 @@ class PostNormAttention(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:
         """x (batch, rows, dim), keys (batch, length, dim_keys), mask bool, broadcastable to (batch, rows, length)."""
-
-        def heads(tensor: Tensor) -> Tensor:
-            return tensor.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (batch, heads, length, head_dim)
-
         attended = functional.scaled_dot_product_attention(
-            heads(self.query(x)),
-            heads(self.key(keys)),
-            heads(self.value(keys)),
+            split_heads(self.query(x), self.num_heads),
+            split_heads(self.key(keys), self.num_heads),
+            split_heads(self.value(keys), self.num_heads),
             attn_mask=None if mask is None else mask[:, None],
             dropout_p=self.dropout if self.training else 0.0,
         )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from zoo.attention import attend
+from zoo.attention import attend, split_heads
 from zoo.connectors.base import Connector, ConnectorConfig, ConnectorContext
 from zoo.errors import ZooError
 
@@ -46,9 +46,7 @@ class Resampler(ConnectorConfig):
     num_frame_embeddings: int = 0
     project: bool = False
 
-    def build(
-        self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int, instruction_vocabulary: int = 0
-    ) -> "PerceiverResampler":
+    def build(self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int) -> "PerceiverResampler":
         return PerceiverResampler(dim_in, dim_out, self)
 
 
@@ -154,8 +152,3 @@ class PreNormMLP(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.output(self.activation(self.input(self.norm(hidden))))
-
-
-def split_heads(tensor: Tensor, num_heads: int) -> Tensor:
-    """(batch, length, heads * head_dim) -> (batch, heads, length, head_dim)."""
-    return tensor.unflatten(-1, (num_heads, -1)).transpose(1, 2)

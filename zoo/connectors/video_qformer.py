@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from zoo.connectors.base import Connector, ConnectorConfig, ConnectorContext
-from zoo.connectors.qformer_body import QFormerBody, initialise
+from zoo.connectors.qformer_body import Float32LayerNorm, QFormerBody, initialise
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
@@ -47,9 +46,7 @@ class VideoQFormer(ConnectorConfig):
     dropout: float = 0.1
     norm_epsilon: float = 1e-5
 
-    def build(
-        self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int, instruction_vocabulary: int = 0
-    ) -> "VideoQFormerConnector":
+    def build(self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int) -> "VideoQFormerConnector":
         return VideoQFormerConnector(self, dim_in, dim_out)
 
 
@@ -68,7 +65,7 @@ class VideoQFormerConnector(Connector):
             "intermediate": config.intermediate,
             "dropout": config.dropout,
         }
-        self.norm = nn.LayerNorm(dim_in, eps=config.norm_epsilon)
+        self.norm = Float32LayerNorm(dim_in, eps=config.norm_epsilon)
         self.frame = QFormerBody(
             dim_in,
             num_queries=config.num_frame_queries,
@@ -99,7 +96,7 @@ class VideoQFormerConnector(Connector):
 
     def forward(self, features: "Features", context: ConnectorContext) -> Tensor:
         """(frames, tokens, dim_in) -> (media * num_queries, dim_out)."""
-        tokens = self.frame(self._normalised(features.tokens))  # (frames, frame queries, width)
+        tokens = self.frame(self.norm(features.tokens))  # (frames, frame queries, width)
         counts = torch.as_tensor(context.num_frames, device=tokens.device)
         present = torch.arange(int(counts.max()), device=tokens.device) < counts[:, None]  # (media, most frames)
         padded = tokens.new_zeros(*present.shape, *tokens.shape[1:])
@@ -108,9 +105,3 @@ class VideoQFormerConnector(Connector):
         mask = None if bool(present.all()) else present.repeat_interleave(tokens.shape[1], dim=1)
         queries = self.video(padded.flatten(1, 2), features_mask=mask)  # (media, queries, width)
         return self.projection(queries).flatten(0, 1)
-
-    def _normalised(self, tokens: Tensor) -> Tensor:
-        """In float32 inside, as LAVIS has it: an encoder may be half."""
-        weight, bias = self.norm.weight.float(), self.norm.bias.float()
-        norm = functional.layer_norm(tokens.float(), self.norm.normalized_shape, weight, bias, self.norm.eps)
-        return norm.to(tokens.dtype)

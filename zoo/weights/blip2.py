@@ -16,7 +16,7 @@ from zoo.definition import Method
 from zoo.registry import get_method
 from zoo.weights.checkpoint_config import architecture, language_model, parse
 from zoo.weights.files import has_tokenizer
-from zoo.weights.layouts import Layout, Rule, register_layout
+from zoo.weights.layouts import Layout, both_ways, for_layers, register_layout
 
 _MAX_LAYERS = 48
 # For videos the weights are the same; every frame is read by itself here in any case.
@@ -45,11 +45,7 @@ _NAMES = (
     # Under a controlled setting the tower may have a final norm of its own; no released file has this name.
     ("vision_model.final_layernorm.", "encoder.model.post_layernorm."),
     ("vision_model.", "encoder.model."),
-    *(
-        (f"qformer.encoder.layer.{number}.{theirs}", f"connector.body.layers.{number}.{ours}")
-        for number in range(_MAX_LAYERS)
-        for theirs, ours in _LAYER_NAMES
-    ),
+    *for_layers("qformer.encoder.layer.", "connector.body.layers.", _LAYER_NAMES, _MAX_LAYERS),
 )
 _BLIP2_NAMES = (
     *_NAMES,
@@ -71,13 +67,6 @@ _INSTRUCTBLIP_NAMES = (
     ("qformer.embeddings.word_embeddings.", "connector.embeddings.words."),
     ("qformer.embeddings.position_embeddings.", "connector.embeddings.positions."),
 )
-
-
-def _rules(names: tuple[tuple[str, str], ...]) -> dict[str, tuple[Rule, ...]]:
-    return {
-        "to_canonical": tuple(Rule(theirs, ours) for theirs, ours in names),
-        "from_canonical": tuple(Rule(ours, theirs) for theirs, ours in names),
-    }
 
 
 def _has_language_model(keys: Collection[str]) -> bool:
@@ -146,7 +135,7 @@ BLIP2_HF = register_layout(
         matches=_is_blip2,
         method_from_config=_blip2_method,
         constants=_CONSTANTS,
-        **_rules(_BLIP2_NAMES),
+        **both_ways(_BLIP2_NAMES),
     )
 )
 INSTRUCTBLIP_HF = register_layout(
@@ -155,6 +144,6 @@ INSTRUCTBLIP_HF = register_layout(
         matches=_is_instructblip,
         method_from_config=_instructblip_method,
         constants=_CONSTANTS,
-        **_rules(_INSTRUCTBLIP_NAMES),
+        **both_ways(_INSTRUCTBLIP_NAMES),
     )
 )

@@ -15,7 +15,7 @@ from zoo.fusion import IdeficsCrossAttention
 from zoo.registry import get_method
 from zoo.weights.checkpoint_config import architecture, language_model, parse
 from zoo.weights.files import has_tokenizer
-from zoo.weights.layouts import Layout, Rule, register_layout
+from zoo.weights.layouts import Layout, both_ways, for_layers, register_layout
 
 _MAX_LAYERS = 32
 _RESAMPLER_NAMES = (
@@ -54,16 +54,8 @@ _NAMES = (
     ("model.vision_model.", "encoder.model."),
     ("model.perceiver_resampler.latents", "connector.latents"),
     ("model.perceiver_resampler.layer_norm.", "connector.norm."),
-    *(
-        (f"model.perceiver_resampler.blocks.{number}.{theirs}", f"connector.layers.{number}.{ours}")
-        for number in range(_MAX_LAYERS)
-        for theirs, ours in _RESAMPLER_NAMES
-    ),
-    *(
-        (f"model.gated_cross_attn_layers.{number}.{theirs}", f"fusion.blocks.{number}.{ours}")
-        for number in range(_MAX_LAYERS)
-        for theirs, ours in _BLOCK_NAMES
-    ),
+    *for_layers("model.perceiver_resampler.blocks.", "connector.layers.", _RESAMPLER_NAMES, _MAX_LAYERS),
+    *for_layers("model.gated_cross_attn_layers.", "fusion.blocks.", _BLOCK_NAMES, _MAX_LAYERS),
     ("model.", "language_model.model.model."),
 )
 _INITIAL_GATES = {"zeros": 0.0, "ones": 1.0}
@@ -150,8 +142,7 @@ IDEFICS_HF = register_layout(
         name="idefics-hf",
         matches=_is_idefics,
         method_from_config=_method,
-        to_canonical=tuple(Rule(theirs, ours) for theirs, ours in _NAMES),
-        from_canonical=tuple(Rule(ours, theirs) for theirs, ours in _NAMES),
+        **both_ways(_NAMES),
         constants=(".rotary_emb.inv_freq", ".embeddings.position_ids"),
     )
 )

@@ -11,7 +11,7 @@ from zoo.connectors import LatentQueries
 from zoo.definition import Method
 from zoo.registry import get_method
 from zoo.weights.checkpoint_config import architecture, language_model, parse
-from zoo.weights.layouts import Layout, Rule, register_layout
+from zoo.weights.layouts import Layout, both_ways, register_layout
 
 # (transformers' name, ours); the names of attention are those of fairseq.
 _NAMES = (
@@ -63,8 +63,7 @@ KOSMOS_2_HF = register_layout(
         name="kosmos-2-hf",
         matches=_matches,
         method_from_config=_method,
-        to_canonical=tuple(Rule(theirs, ours) for theirs, ours in _NAMES),
-        from_canonical=tuple(Rule(ours, theirs) for theirs, ours in _NAMES),
+        **both_ways(_NAMES),
         constants=(".position_ids", ".embed_positions.weights"),
     )
 )

@@ -36,6 +36,27 @@ class Rule:
 Rules = tuple[Rule, ...] | Callable[[Collection[str]], tuple[Rule, ...]]
 
 
+def both_ways(names: Iterable[tuple[str, str]]) -> dict[str, tuple[Rule, ...]]:
+    """The rules of a layout that spells each name in one way, from (theirs, ours): ``Layout(**both_ways(NAMES))``."""
+    names = tuple(names)
+    return {
+        "to_canonical": tuple(Rule(theirs, ours) for theirs, ours in names),
+        "from_canonical": tuple(Rule(ours, theirs) for theirs, ours in names),
+    }
+
+
+def for_layers(
+    theirs: str, ours: str, names: Iterable[tuple[str, str]], num_layers: int
+) -> tuple[tuple[str, str], ...]:
+    """(theirs, ours) of every layer, from the two prefixes before its number and the names behind it."""
+    names = tuple(names)
+    return tuple(
+        (f"{theirs}{number}.{their_name}", f"{ours}{number}.{our_name}")
+        for number in range(num_layers)
+        for their_name, our_name in names
+    )
+
+
 def _nothing(config: Mapping[str, Any]) -> frozenset[str]:
     return frozenset()
 

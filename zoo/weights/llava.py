@@ -60,7 +60,8 @@ def _hf_method(config: Mapping[str, Any], folder: Path) -> Method:
     )
 
 
-def _hf_zero_keys(config: Mapping[str, Any]) -> Collection[str]:
+def projector_zero_keys(config: Mapping[str, Any]) -> Collection[str]:
+    """The biases of transformers' projector, where its config says that it has none."""
     if config.get("multimodal_projector_bias", True):
         return frozenset()
     return frozenset({"connector.layers.0.bias", "connector.layers.1.bias"})
@@ -94,7 +95,7 @@ LLAVA_HF = register_layout(
             Rule("connector.layers.1.", "multi_modal_projector.linear_2."),
         ),
         constants=(".rotary_emb.inv_freq", ".embeddings.position_ids"),
-        zero_keys=_hf_zero_keys,
+        zero_keys=projector_zero_keys,
     )
 )
 
@@ -176,30 +177,45 @@ def _original_method(config: Mapping[str, Any], folder: Path) -> Method:
     )
 
 
+# The original code's names of what it shares with the methods built on it. Activations take the odd places of its
+# Sequential.
+PROJECTOR_FROM_ORIGINAL = (
+    *(Rule(f"model.mm_projector.{2 * i}.", f"connector.layers.{i}.") for i in range(MAX_PROJECTOR_DEPTH)),
+    Rule("model.mm_projector.", "connector.layers.0."),
+)
+PROJECTOR_TO_ORIGINAL = (
+    *(
+        Rule(f"connector.layers.{i}.", f"model.mm_projector.{2 * i}.", beside="connector.layers.1.")
+        for i in range(MAX_PROJECTOR_DEPTH)
+    ),
+    Rule("connector.layers.0.", "model.mm_projector."),
+)
+LANGUAGE_MODEL_FROM_ORIGINAL = (
+    Rule("model.", "language_model.model.model."),
+    Rule("lm_head.", "language_model.model.lm_head."),
+)
+LANGUAGE_MODEL_TO_ORIGINAL = (
+    Rule("language_model.model.model.", "model."),
+    Rule("language_model.model.lm_head.", "lm_head."),
+)
+CONSTANTS = (".rotary_emb.inv_freq", ".embeddings.position_ids")
+
 LLAVA_ORIGINAL = register_layout(
     Layout(
         name="llava-original",
         matches=_is_original,
         method_from_config=_original_method,
         to_canonical=(
-            # Activations take the odd places of the original's Sequential.
-            *(Rule(f"model.mm_projector.{2 * i}.", f"connector.layers.{i}.") for i in range(MAX_PROJECTOR_DEPTH)),
-            Rule("model.mm_projector.", "connector.layers.0."),
+            *PROJECTOR_FROM_ORIGINAL,
             Rule("model.vision_tower.vision_tower.vision_model.", "encoder.model."),
             Rule("model.vision_tower.vision_tower.", "encoder.model."),
-            Rule("model.", "language_model.model.model."),
-            Rule("lm_head.", "language_model.model.lm_head."),
+            *LANGUAGE_MODEL_FROM_ORIGINAL,
         ),
         from_canonical=(
-            *(
-                Rule(f"connector.layers.{i}.", f"model.mm_projector.{2 * i}.", beside="connector.layers.1.")
-                for i in range(MAX_PROJECTOR_DEPTH)
-            ),
-            Rule("connector.layers.0.", "model.mm_projector."),
+            *PROJECTOR_TO_ORIGINAL,
             Rule("encoder.model.", "model.vision_tower.vision_tower.vision_model."),
-            Rule("language_model.model.model.", "model."),
-            Rule("language_model.model.lm_head.", "lm_head."),
+            *LANGUAGE_MODEL_TO_ORIGINAL,
         ),
-        constants=(".rotary_emb.inv_freq", ".embeddings.position_ids"),
+        constants=CONSTANTS,
     )
 )

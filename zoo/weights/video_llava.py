@@ -18,9 +18,17 @@ from zoo.errors import ZooError
 from zoo.registry import get_method
 from zoo.weights.checkpoint_config import architecture, language_model, parse
 from zoo.weights.layouts import Layout, Rule, register_layout
-from zoo.weights.llava import IMAGE_TOKEN_FIELD, LLAVA_ORIGINAL, MAX_PROJECTOR_DEPTH, original_tower
-
-_CONSTANTS = (".rotary_emb.inv_freq", ".embeddings.position_ids")
+from zoo.weights.llava import (
+    CONSTANTS,
+    IMAGE_TOKEN_FIELD,
+    LANGUAGE_MODEL_FROM_ORIGINAL,
+    LANGUAGE_MODEL_TO_ORIGINAL,
+    LLAVA_ORIGINAL,
+    PROJECTOR_FROM_ORIGINAL,
+    PROJECTOR_TO_ORIGINAL,
+    original_tower,
+    projector_zero_keys,
+)
 
 
 def _is_hf(config: Mapping[str, Any], keys: Collection[str]) -> bool:
@@ -63,12 +71,6 @@ def _hf_method(config: Mapping[str, Any], folder: Path) -> Method:
     )
 
 
-def _hf_zero_keys(config: Mapping[str, Any]) -> Collection[str]:
-    if config.get("multimodal_projector_bias", True):
-        return frozenset()
-    return frozenset({"connector.layers.0.bias", "connector.layers.1.bias"})
-
-
 # The rules cover files of the hub (transformers 4 and before), files of transformers 5, and its names in memory.
 VIDEO_LLAVA_HF = register_layout(
     Layout(
@@ -101,8 +103,8 @@ VIDEO_LLAVA_HF = register_layout(
             Rule("connector.layers.0.", "multi_modal_projector.linear_1."),
             Rule("connector.layers.1.", "multi_modal_projector.linear_2."),
         ),
-        constants=_CONSTANTS,
-        zero_keys=_hf_zero_keys,
+        constants=CONSTANTS,
+        zero_keys=projector_zero_keys,
     )
 )
 
@@ -134,25 +136,17 @@ VIDEO_LLAVA_ORIGINAL = register_layout(
         matches=_is_original,
         method_from_config=_original_method,
         to_canonical=(
-            # Activations take the odd places of the original's Sequential.
-            *(Rule(f"model.mm_projector.{2 * i}.", f"connector.layers.{i}.") for i in range(MAX_PROJECTOR_DEPTH)),
-            Rule("model.mm_projector.", "connector.layers.0."),
+            *PROJECTOR_FROM_ORIGINAL,
             Rule("model.image_tower.image_tower.", "encoder.model."),
             Rule("model.video_tower.video_tower.", "encoder.video.model."),
-            Rule("model.", "language_model.model.model."),
-            Rule("lm_head.", "language_model.model.lm_head."),
+            *LANGUAGE_MODEL_FROM_ORIGINAL,
         ),
         from_canonical=(
-            *(
-                Rule(f"connector.layers.{i}.", f"model.mm_projector.{2 * i}.", beside="connector.layers.1.")
-                for i in range(MAX_PROJECTOR_DEPTH)
-            ),
-            Rule("connector.layers.0.", "model.mm_projector."),
+            *PROJECTOR_TO_ORIGINAL,
             Rule("encoder.video.model.", "model.video_tower.video_tower."),
             Rule("encoder.model.", "model.image_tower.image_tower."),
-            Rule("language_model.model.model.", "model."),
-            Rule("language_model.model.lm_head.", "lm_head."),
+            *LANGUAGE_MODEL_TO_ORIGINAL,
         ),
-        constants=_CONSTANTS,
+        constants=CONSTANTS,
     )
 )
