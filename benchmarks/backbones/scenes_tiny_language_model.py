@@ -34,7 +34,8 @@ from zoo.data.scenes.questions import MAKERS, Question, Told
 from zoo.data.scenes.source import caption_turn, turn_messages
 from zoo.data.scenes.videos import draw_video, motion_direction
 from zoo.data.scenes.world import GRID, PLACES, Scene, Thing
-from zoo.data.templates import Template, get_template
+from zoo.data.template import Template
+from zoo.data.templates import get_template
 
 # A stream of random draws of its own: no scene is shared with the training samples or the evaluation items.
 STREAM = 102

@@ -15,7 +15,7 @@ from zoo.data.check import check
 from zoo.data.encode import IGNORED_LABEL, encode
 from zoo.data.sources import open_source
 from zoo.data.sources.documents import DocumentSource
-from zoo.data.templates import Template
+from zoo.data.template import Template
 from zoo.errors import ZooError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*left out:UserWarning")

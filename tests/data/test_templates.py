@@ -14,7 +14,8 @@ from transformers import AddedToken, ByT5Tokenizer, LlamaTokenizer, PreTrainedTo
 
 from zoo.data.encode import IGNORED_LABEL, MEDIA_ID, encode, stop_ids, stop_strings
 from zoo.data.sample import PLACEHOLDER_PATTERN, Box, Medium, Message, Sample
-from zoo.data.templates import TEMPLATES, get_template, render_text
+from zoo.data.template import render_text
+from zoo.data.templates import TEMPLATES, get_template
 from zoo.errors import ZooError
 
 WORDS = (

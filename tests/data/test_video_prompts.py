@@ -11,7 +11,8 @@ from zoo.data.check import check
 from zoo.data.frames import FrameSampling
 from zoo.data.open import open_data
 from zoo.data.sample import Medium
-from zoo.data.templates import get_template, render_text
+from zoo.data.template import render_text
+from zoo.data.templates import get_template
 from zoo.definition import get_setting
 from zoo.encoders import EncoderConfig
 from zoo.errors import ZooError

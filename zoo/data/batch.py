@@ -13,7 +13,7 @@ from zoo.data.encode import IGNORED_LABEL, REGION_ID, encode
 from zoo.data.frames import FrameSampling
 from zoo.data.media import image_size, load_frames
 from zoo.data.sample import BOX_PLACEHOLDER, PLACEHOLDER_PATTERN, Box, Medium, Sample
-from zoo.data.templates import Template
+from zoo.data.template import Template
 from zoo.data.transforms import Geometry, ImageTransform
 from zoo.errors import ZooError
 

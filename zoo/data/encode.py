@@ -35,7 +35,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from zoo.data.sample import BOX_PLACEHOLDER, PLACEHOLDER_PATTERN, Box, Sample
-from zoo.data.templates import Segment, Template
+from zoo.data.template import Segment, Template
 from zoo.errors import ZooError
 
 MEDIA_ID = -200

@@ -14,7 +14,8 @@ from zoo.data.batch import Example, Preprocessor, pad
 from zoo.data.boxes import get_box_codec
 from zoo.data.encode import stop_ids, stop_strings
 from zoo.data.sample import Message
-from zoo.data.templates import Template, get_template, render_text
+from zoo.data.template import Template, render_text
+from zoo.data.templates import get_template
 from zoo.errors import ZooError
 from zoo.evaluation.capabilities import needs, refuse_missing, support, support_of_task
 from zoo.evaluation.few_shot import INFO_KEY

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from zoo.config import Stage, TrainingConfig
 from zoo.data.batch import Batch, Example, Preprocessor, pack, pack_rows, pad
-from zoo.data.templates import Template
+from zoo.data.template import Template
 from zoo.errors import ZooError
 
 
