@@ -24,11 +24,9 @@ A tokenizer that cannot spell a template's end of turn (it drops newlines, has n
 gets EOS in its place: an end that is no token, or the unknown token, would teach a model not to stop.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import groupby, pairwise
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -36,15 +34,12 @@ from transformers import PreTrainedTokenizerBase
 
 from zoo.data.sample import BOX_PLACEHOLDER, PLACEHOLDER_PATTERN, Box, Sample
 from zoo.data.template import Segment, Template
+from zoo.data.vocabulary import Atom, Vocabulary, vocabulary_of
 from zoo.errors import ZooError
 
 MEDIA_ID = -200
 REGION_ID = -201
 IGNORED_LABEL = -100
-
-# Short texts that are tokens of their own in most vocabularies; the character before the text is tried first.
-_ANCHORS = (":", "a", "\n", ".", "0")
-_MEMORISED_LENGTH, _MEMORY_SIZE = 200, 50_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +94,7 @@ def encode(
             f"sample {sample.id!r}: num_media_tokens has {len(num_media_tokens)} entries for {len(sample.media)} "
             "media; give one number for each"
         )
-    vocabulary = _vocabulary(tokenizer, template, generation)
+    vocabulary = vocabulary_of(tokenizer, template, generation)
     segments = vocabulary.template.render(sample.messages, generation=generation, sample_id=sample.id)
     target: Tensor | None = None
     if encoder_decoder:
@@ -108,7 +103,7 @@ def encode(
     labels: list[int] = []
     media_runs: list[tuple[int, int]] = []
     region_boxes: list[int] = []
-    before: _Atom | None = None
+    before: Atom | None = None
     for atom in _joined(_atoms(segments, sample, tokenizer, vocabulary, box_text, region_prompt)):
         if atom.region_box is not None:
             region_boxes.append(atom.region_box)
@@ -132,7 +127,7 @@ def _split_target(
     segments: Sequence[Segment],
     sample: Sample,
     tokenizer: PreTrainedTokenizerBase,
-    vocabulary: "_Vocabulary",
+    vocabulary: Vocabulary,
     box_text: Callable[[Box], str] | None,
 ) -> tuple[list[Segment], Tensor | None]:
     """The encoder's segments, without supervision and with EOS at the end, and the ids of the last answer, if any."""
@@ -147,7 +142,7 @@ def _split_target(
     if not any(segment.supervised for segment in answer):
         return source, None
     ids: list[int] = []
-    before: _Atom | None = None
+    before: Atom | None = None
     for atom in _joined(_atoms(answer, sample, tokenizer, vocabulary, box_text, "")):
         token = atom.token_id
         ids += vocabulary.text_ids(tokenizer, atom.text, before, sample.id) if token is None else [token]
@@ -157,62 +152,46 @@ def _split_target(
 
 def stop_ids(template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Ids that end an answer when generated: the tokenizer's EOS and the template's end mark where it is one token."""
-    vocabulary = _vocabulary(tokenizer, template, True)
+    vocabulary = vocabulary_of(tokenizer, template, True)
     end_id = vocabulary.special.get(vocabulary.template.end)
     return tuple(dict.fromkeys(token for token in (tokenizer.eos_token_id, end_id) if token is not None))
 
 
 def stop_strings(template: Template, tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """Strings that end an answer when they appear in the decoded text: the end of turn where no single id is it."""
-    vocabulary = _vocabulary(tokenizer, template, True)
+    vocabulary = vocabulary_of(tokenizer, template, True)
     form = vocabulary.template
     return () if form.eos or form.end in vocabulary.special else (form.end,)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Atom:
-    """Text, a token by id, a medium, or the region feature of a box. ``text`` of a token is its spelling."""
-
-    text: str = ""
-    token_id: int | None = None
-    is_medium: bool = False
-    is_bos: bool = False
-    region_box: int | None = None
-    supervised: bool = False
-
-    @property
-    def is_text(self) -> bool:
-        return self.token_id is None and not self.is_medium and self.region_box is None
 
 
 def _atoms(
     segments: Sequence[Segment],
     sample: Sample,
     tokenizer: PreTrainedTokenizerBase,
-    vocabulary: "_Vocabulary",
+    vocabulary: Vocabulary,
     box_text: Callable[[Box], str] | None,
     region_prompt: str,
-) -> Iterator[_Atom]:
+) -> Iterator[Atom]:
     num_regions, turn = 0, -1
     for segment in segments:
         if segment.is_answer and segment.turn != turn:
             turn = segment.turn
-            yield _Atom()
+            yield Atom()
         if segment.token == "bos":
             if vocabulary.has_bos:
-                yield _Atom(text=tokenizer.bos_token, token_id=tokenizer.bos_token_id, is_bos=True)
+                yield Atom(text=tokenizer.bos_token, token_id=tokenizer.bos_token_id, is_bos=True)
             continue
         if segment.token == "eos":
             is_bos = segment.turn < 0 and vocabulary.template.bos_is_eos
             eos = {"text": tokenizer.eos_token, "token_id": tokenizer.eos_token_id}
-            yield _Atom(**eos, supervised=segment.supervised, is_bos=is_bos)
+            yield Atom(**eos, supervised=segment.supervised, is_bos=is_bos)
             continue
         if segment.from_template and not PLACEHOLDER_PATTERN.search(segment.text):
             yield from vocabulary.trusted(segment.text, segment.supervised)
             continue
         box_index, position, closing = segment.first_box, 0, ""
         for match in PLACEHOLDER_PATTERN.finditer(segment.text):
-            yield _Atom(text=segment.text[position : match.start()], supervised=segment.supervised)
+            yield Atom(text=segment.text[position : match.start()], supervised=segment.supervised)
             adjoining, position = position == match.start(), match.end()
             if match.group() != BOX_PLACEHOLDER:
                 form = vocabulary.template.image if match.group() == "<image>" else vocabulary.template.video
@@ -220,14 +199,14 @@ def _atoms(
                 opening, _, closing = form.partition("{media}")
                 if not (opening and before.endswith(opening)):
                     yield from vocabulary.trusted(opening, False)
-                yield _Atom(is_medium=True)
+                yield Atom(is_medium=True)
                 yield from vocabulary.trusted(closing, False)
                 continue
             if region_prompt and not segment.is_answer:
                 num_regions += 1
                 opening, _, closing = region_prompt.replace("{number}", str(num_regions)).partition("{region}")
                 yield from vocabulary.trusted(opening, False)
-                yield _Atom(region_box=box_index)
+                yield Atom(region_box=box_index)
                 yield from vocabulary.trusted(closing, False)
                 box_index += 1
                 continue
@@ -235,141 +214,16 @@ def _atoms(
                 raise ZooError(f"sample {sample.id!r}: has boxes but no box_text was given; choose a box format")
             yield from vocabulary.trusted(box_text(sample.boxes[box_index]), segment.supervised)
             box_index += 1
-        yield _Atom(text=segment.text[position:], supervised=segment.supervised)
+        yield Atom(text=segment.text[position:], supervised=segment.supervised)
 
 
-def _joined(atoms: Iterator[_Atom]) -> Iterator[_Atom]:
+def _joined(atoms: Iterator[Atom]) -> Iterator[Atom]:
     """Neighbouring texts of the same supervision as one; empty texts left out, once they have parted others."""
     for (is_text, supervised), group in groupby(atoms, key=lambda atom: (atom.is_text, atom.supervised)):
         if not is_text:
             yield from group
         elif text := "".join(atom.text for atom in group):
-            yield _Atom(text=text, supervised=supervised)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Vocabulary:
-    """What must be known of a tokenizer, computed once. ``template`` is the form in use, as the tokenizer can spell it;
-    ``special`` the strings that are special tokens; ``memory`` the ids of short texts, since templates and
-    questions come again and again.
-    """
-
-    template: Template
-    special: Mapping[str, int]
-    forbidden_ids: frozenset[int]
-    has_bos: bool
-    unknown_id: int | None
-    literal: re.Pattern[str]
-    literal_start: re.Pattern[str]
-    memory: dict[str, list[int]] = field(default_factory=dict)
-
-    def trusted(self, text: str, supervised: bool) -> Iterator[_Atom]:
-        """Text of the template or of a box format: special tokens in it are meant."""
-        position = 0
-        for match in self.literal.finditer(text):
-            yield _Atom(text=text[position : match.start()], supervised=supervised)
-            yield _Atom(text=match.group(), token_id=self.special[match.group()], supervised=supervised)
-            position = match.end()
-        yield _Atom(text=text[position:], supervised=supervised)
-
-    def text_ids(
-        self, tokenizer: PreTrainedTokenizerBase, text: str, before: _Atom | None, sample_id: str
-    ) -> list[int]:
-        """Ids of text in which no special token is meant; ``before`` is what stands before it in its chunk."""
-        cuts = [0, *(match.start() + 1 for match in self.literal_start.finditer(text)), len(text)]
-        ids: list[int] = []
-        for start, stop in pairwise(cuts):
-            piece = text[start:stop]
-            ids += self.continuation(tokenizer, piece, before)
-            before = _Atom(text=piece)
-        if not self.forbidden_ids.isdisjoint(ids):
-            names = sorted(name for name, index in self.special.items() if index in ids and index != self.unknown_id)
-            raise ZooError(
-                f"sample {sample_id!r}: the tokenizer reads the special token {names[0]!r} into plain text; "
-                "remove it from the text or register the token under another spelling"
-            )
-        return ids
-
-    def continuation(self, tokenizer: PreTrainedTokenizerBase, text: str, before: _Atom | None) -> list[int]:
-        if before is None:
-            return self.tokenised(tokenizer, text)
-        if before.token_id is not None:
-            ids = self.tokenised(tokenizer, before.text + text)
-            if ids[:1] == [before.token_id]:
-                return ids[1:]
-        for anchor in _ANCHORS if before.token_id is not None else (before.text[-1:], *_ANCHORS):
-            anchor_ids = self.tokenised(tokenizer, anchor)
-            # Unknown characters in a row may become one unknown token, which would swallow the text.
-            if not anchor_ids or self.unknown_id in anchor_ids:
-                continue
-            ids = self.tokenised(tokenizer, anchor + text)
-            if ids[: len(anchor_ids)] == anchor_ids:
-                return ids[len(anchor_ids) :]
-        return self.tokenised(tokenizer, text)
-
-    def tokenised(self, tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-        if (known := self.memory.get(text)) is not None:
-            return known
-        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        if len(text) <= _MEMORISED_LENGTH:
-            if len(self.memory) >= _MEMORY_SIZE:
-                self.memory.clear()
-            self.memory[text] = ids
-        return ids
-
-
-_VOCABULARIES: WeakKeyDictionary[PreTrainedTokenizerBase, dict[tuple, _Vocabulary]] = WeakKeyDictionary()
-
-
-def _vocabulary(tokenizer: PreTrainedTokenizerBase, template: Template, generation: bool) -> _Vocabulary:
-    if generation and template.inference is not None:
-        template = template.inference
-    # Tokens may be added, or special tokens renamed, after the first use.
-    key = (template, len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
-    known = _VOCABULARIES.setdefault(tokenizer, {})
-    if key not in known:
-        known[key] = _examine(tokenizer, template)
-    return known[key]
-
-
-def _examine(tokenizer: PreTrainedTokenizerBase, template: Template) -> _Vocabulary:
-    special = {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens}
-    special |= {str(token): index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-    entries = tokenizer.get_vocab() if template.marks else {}
-    special |= {mark: entries[mark] for mark in template.marks if mark in entries}
-    longest_first = sorted((token for token in special if token), key=len, reverse=True)
-    either = "|".join(re.escape(token) for token in longest_first) or r"(?!)"
-    vocabulary = _Vocabulary(
-        template=template,
-        special=special,
-        forbidden_ids=frozenset(special.values()) - {tokenizer.unk_token_id},
-        has_bos=template.bos and _has_bos(tokenizer),
-        unknown_id=tokenizer.unk_token_id,
-        literal=re.compile(either),
-        literal_start=re.compile(f"(?={either})", re.IGNORECASE),
-    )
-    if not template.eos and template.end not in special:
-        end_ids = vocabulary.continuation(tokenizer, template.end, _Atom(text=" "))
-        # Word vocabularies that take punctuation in a row for one word read ".###" as an unknown one.
-        stop = vocabulary.tokenised(tokenizer, ".")
-        glued = set(vocabulary.tokenised(tokenizer, "." + template.end)) - set(stop)
-        if not end_ids or tokenizer.unk_token_id in (*end_ids, *glued):
-            template = replace(template, end="", eos=True)
-    if template.eos and tokenizer.eos_token_id is None:
-        raise ZooError(
-            f"template {template.name!r} ends answers with EOS but the tokenizer {tokenizer.name_or_path!r} has none; "
-            "set its eos_token or choose a template with another end of turn"
-        )
-    return replace(vocabulary, template=template)
-
-
-def _has_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    if tokenizer.bos_token_id is None:
-        return False
-    if tokenizer.bos_token_id != tokenizer.eos_token_id:
-        return True
-    # One token for both: GPT-2 and GPT-NeoX never begin a text with it, OPT always does.
-    return tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+            yield Atom(text=text, supervised=supervised)
 
 
 def _assemble(
