@@ -13,6 +13,7 @@ from zoo.config import PARTS
 from zoo.connectors import Connector, ConnectorContext
 from zoo.data.batch import Batch, Preprocessor, shifted_labels
 from zoo.data.encode import IGNORED_LABEL
+from zoo.data.tiles import TileGrid
 from zoo.definition import Method
 from zoo.encoders import Features, VisionEncoder
 from zoo.fusion import Fusion, SoftTokens
@@ -66,13 +67,30 @@ class VLM(nn.Module):
             if (module := getattr(self, name)) is not None:
                 yield name, module
 
-    def num_media_tokens(self, num_frames: Sequence[int], is_video: Sequence[bool] | None = None) -> list[int]:
-        """Soft tokens that the language model is given of each medium, from its number of frames and its kind.
+    def num_media_tokens(
+        self,
+        num_frames: Sequence[int],
+        is_video: Sequence[bool] | None = None,
+        tile_grids: Sequence[TileGrid | None] = (),
+    ) -> list[int]:
+        """Soft tokens that the language model is given of each medium, from its frames, its kind and its tiles.
 
-        Without ``is_video``, media of several frames are videos.
+        Without ``is_video``, media of several frames are videos; without ``tile_grids``, no medium was cut into tiles.
         """
         kinds = [frames > 1 for frames in num_frames] if is_video is None else is_video
-        return [0] * len(num_frames) if self.connector is None else self.connector.num_tokens(num_frames, kinds)
+        if self.connector is None:
+            return [0] * len(num_frames)
+        return self.connector.num_tiled_tokens(num_frames, kinds, tile_grids)
+
+    def num_image_tokens(self, size: tuple[int, int] | None = None) -> int:
+        """Soft tokens of one image of (width, height) pixels, by default a square as large as the encoder's."""
+        if self.encoder is None:
+            return 0
+        tiled = self.encoder.tile_transform
+        if tiled is None:
+            return self.num_media_tokens([1], [False])[0]
+        grid = tiled.grid(size or (self.encoder.image_size, self.encoder.image_size))
+        return self.num_media_tokens([grid.num_frames], [False], [grid])[0]
 
     def preprocessor(self, objective: str = "language_modeling") -> Preprocessor:
         """What turns samples into this model's inputs, in a stage with this objective."""
@@ -82,14 +100,15 @@ class VLM(nn.Module):
         return Preprocessor(
             tokenizer=self.language_model.tokenizer,
             transform=self.encoder.transform if self.encoder is not None else None,
-            num_positions=lambda frames, kinds: self.fusion.num_positions(self.num_media_tokens(frames, kinds)),
+            num_positions=lambda *media: self.fusion.num_positions(self.num_media_tokens(*media)),
             box_codec=method.box_codec,
             has_region_features=self.has_region_features,
             instruction_tokenizer=self.instruction_tokenizer if reads_text else None,
             instruction_role="assistant" if learns_text else "user",
             max_instruction_length=connector.max_instruction_length if connector is not None else 0,
             encoder_decoder=self.language_model.is_encoder_decoder,
-            video_transform=self.encoder.video.transform if self.encoder is not None and self.encoder.video else None,
+            video_transform=self.encoder.video_transform if self.encoder is not None else None,
+            tile_transform=self.encoder.tile_transform if self.encoder is not None else None,
             frames=method.frames,
         )
 
@@ -114,6 +133,7 @@ class VLM(nn.Module):
             instruction_mask=batch.instruction_mask,
             boxes=batch.boxes,
             box_media=batch.box_media,
+            tile_grids=batch.tile_grids,
         )
         return features, context
 
@@ -124,7 +144,7 @@ class VLM(nn.Module):
         features, context = self._media(batch)
         return SoftTokens(
             media=self.connector(features, context),
-            counts=tuple(self.connector.num_tokens(batch.num_frames, batch.is_video)),
+            counts=tuple(self.connector.num_tiled_tokens(batch.num_frames, batch.is_video, batch.tile_grids)),
             regions=self.connector.forward_regions(features, context) if batch.boxes is not None else None,
         )
 
@@ -142,6 +162,7 @@ class VLM(nn.Module):
             frames=torch.zeros(1, 3, size, size, device=batch.ids.device),
             num_frames=(1,),
             is_video=(False,),
+            tile_grids=(),
             instruction_ids=word if reads_instruction else None,
             instruction_mask=word == 0 if reads_instruction else None,
             boxes=torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=batch.ids.device) if self.has_region_features else None,

@@ -5,7 +5,6 @@ from typing import Any
 
 from zoo.config import override, to_dict
 from zoo.data.encode import Encoded, encode
-from zoo.data.media import count_frames
 from zoo.data.sample import Sample
 from zoo.data.templates import get_template
 from zoo.definition import get_setting
@@ -51,7 +50,7 @@ def describe(name: str, setting: str | None = None, overrides: list[str] | None 
             )
         },
         "template": method.template,
-        "visual_tokens_per_image": model.num_media_tokens([1])[0],
+        "visual_tokens_per_image": model.num_image_tokens(),
         "stages": stages,
     }
 
@@ -103,12 +102,11 @@ def length_check(name: str, setting: str | None = None) -> Callable[[Sample], En
     preprocessor = model.preprocessor()
 
     def check(sample: Sample) -> Encoded:
-        counts = [count_frames(medium, sample_id=sample.id, frames=method.frames) for medium in sample.media]
         return encode(
             sample,
             template,
             model.language_model.tokenizer,
-            num_media_tokens=preprocessor.num_positions(counts, [medium.kind == "video" for medium in sample.media]),
+            num_media_tokens=preprocessor.num_media_tokens(sample),
             max_length=stage.max_length,
             box_text=lambda box: "[0.00, 0.00, 0.00, 0.00]",
             region_prompt=preprocessor.region_prompt,

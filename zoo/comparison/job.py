@@ -63,7 +63,7 @@ def run_job(config: RunConfig, out: Path, threads: int, on_progress: Callable[[i
     modes = {part: mode for stage in config.method.stages for part, mode in stage.train.items()}
     cost = {
         **label,
-        "visual_tokens": model.num_media_tokens([1])[0],
+        "visual_tokens": model.num_image_tokens(),
         "trainable_parameters": sum(p.numel() for p in trained_parameters(model, config.method.stages).values()),
         "total_parameters": sum(p.numel() for p in model.parameters()),
         "training_tokens": totals["tokens"],

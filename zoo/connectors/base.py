@@ -10,6 +10,7 @@ from zoo.config import PartConfig
 from zoo.errors import ZooError
 
 if TYPE_CHECKING:
+    from zoo.data.tiles import TileGrid
     from zoo.encoders import Features
 
 
@@ -20,7 +21,8 @@ class ConnectorContext:
     ``num_frames``, ``is_video``: frames of each medium (1 for an image) and its kind. ``instruction_ids``,
     ``instruction_mask`` (media, length): the user's text of the sample that each medium belongs to, right padded, where
     the connector reads it. ``boxes`` (regions, 4): corners x0, y0, x1, y1 as fractions of the encoder's square frame,
-    in the order of the text; ``box_media`` (regions,): the medium that each box lies in.
+    in the order of the text; ``box_media`` (regions,): the medium that each box lies in. ``tile_grids``: how each
+    medium was cut into tiles, None for one that was not; empty where no medium was.
     """
 
     num_frames: Sequence[int]
@@ -29,6 +31,7 @@ class ConnectorContext:
     instruction_mask: Tensor | None = None
     boxes: Tensor | None = None
     box_media: Tensor | None = None
+    tile_grids: "Sequence[TileGrid | None]" = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,15 @@ class Connector(nn.Module):
     def num_tokens(self, num_frames: Sequence[int], is_video: Sequence[bool]) -> list[int]:
         """Soft tokens of each medium, from its number of frames and its kind alone: known before any forward."""
         raise TypeError(f"{type(self).__name__} must define num_tokens()")
+
+    def num_tiled_tokens(
+        self, num_frames: Sequence[int], is_video: Sequence[bool], tile_grids: "Sequence[TileGrid | None]"
+    ) -> list[int]:
+        """Soft tokens of media some of which were cut into tiles (``ConnectorContext.tile_grids``).
+
+        For a connector that does not arrange tiles, they are frames like others, one after another.
+        """
+        return self.num_tokens(num_frames, is_video)
 
     def forward(self, features: "Features", context: ConnectorContext) -> Tensor:
         """features.tokens (frames, tokens, dim_in) -> (sum of num_tokens over the media, dim_out), media in order."""

@@ -11,9 +11,11 @@ from torch.nn.utils.rnn import pad_sequence
 from zoo.data.boxes import get_box_codec
 from zoo.data.encode import IGNORED_LABEL, REGION_ID, encode
 from zoo.data.frames import FrameSampling
-from zoo.data.media import image_size, load_frames
+from zoo.data.media import count_frames, image_size, load_frames
 from zoo.data.sample import BOX_PLACEHOLDER, PLACEHOLDER_PATTERN, Box, Medium, Sample
 from zoo.data.template import Template
+from zoo.data.tile_transform import TileTransform
+from zoo.data.tiles import TileGrid
 from zoo.data.transforms import Geometry, ImageTransform
 from zoo.errors import ZooError
 
@@ -24,7 +26,8 @@ class Example:
 
     ``media_starts``: where each medium begins; ``regions`` (regions,), ``boxes`` (regions, 4), ``box_media``: positions
     of the region features, their boxes as fractions of the frame and the medium of each. ``instruction``: ids of the
-    users' text, where the connector reads it. ``target``: the decoder's ids, for encoder-decoders.
+    users' text, where the connector reads it. ``target``: the decoder's ids, for encoder-decoders. ``tile_grids``: how
+    each medium was cut into tiles, None for one that was not; empty where no medium was.
     """
 
     sample_id: str
@@ -42,6 +45,7 @@ class Example:
     box_media: Tensor | None = None
     instruction: Tensor | None = None
     target: Tensor | None = None
+    tile_grids: tuple[TileGrid | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -51,7 +55,8 @@ class Example:
 class Batch:
     """ids, labels, attention_mask, media_mask, position_ids: (rows, length). ``documents`` numbers the samples of a
     packed row from 0, -1 on padding; None when every row is one sample. ``frames`` holds the frames of all media in
-    order, (frames, 3, size, size); ``num_frames`` counts them per medium, ``is_video`` has its kind.
+    order, (frames, 3, size, size); ``num_frames`` counts them per medium, ``is_video`` has its kind, ``tile_grids`` how
+    it was cut into tiles (None: it was not; empty where no medium was).
 
     ``media_seen`` (rows, length): 1 + the number, in the batch, of the newest medium of the same sample that began at
     or before a position; 0 before the first. ``region_mask`` (rows, length): positions of region features; ``boxes``
@@ -77,6 +82,7 @@ class Batch:
     instruction_ids: Tensor | None = None
     instruction_mask: Tensor | None = None
     decoder_labels: Tensor | None = None
+    tile_grids: tuple[TileGrid | None, ...] = ()
 
     @property
     def num_supervised(self) -> int:
@@ -109,8 +115,10 @@ class Preprocessor:
     Args:
         transform: the encoder's image transform; None for a method without encoder.
         video_transform: that of frames of videos, where it is another.
+        tile_transform: that of images that are cut into tiles; None: none are.
         frames: which frames of a video the method looks at; None takes all that are given.
-        num_positions: frames of each medium, and whether each is a video -> places of each medium in the prompt.
+        num_positions: frames of each medium, whether each is a video, and how each was cut into tiles -> places of
+            each medium in the prompt.
         has_region_features: users' boxes become positions of region features, where the box codec has a form for that.
         instruction_tokenizer: tokenises the text of ``instruction_role`` for a connector that reads it: the users',
             keeping its last ``max_instruction_length`` tokens, or the assistant's, keeping its first ones.
@@ -122,7 +130,7 @@ class Preprocessor:
         *,
         tokenizer: Any,
         transform: ImageTransform | None,
-        num_positions: Callable[[Sequence[int], Sequence[bool]], list[int]],
+        num_positions: Callable[[Sequence[int], Sequence[bool], Sequence[TileGrid | None]], list[int]],
         box_codec: str = "numerals",
         has_region_features: bool = False,
         instruction_tokenizer: Any = None,
@@ -130,11 +138,13 @@ class Preprocessor:
         max_instruction_length: int = 128,
         encoder_decoder: bool = False,
         video_transform: ImageTransform | None = None,
+        tile_transform: TileTransform | None = None,
         frames: FrameSampling | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.transform = transform
         self.video_transform = video_transform or transform
+        self.tile_transform = tile_transform
         self.frames = frames
         self.num_positions = num_positions
         self.box_codec = get_box_codec(box_codec)
@@ -151,13 +161,34 @@ class Preprocessor:
         """
         sizes = [image_size(medium, sample_id=sample.id) for medium in sample.media]
         transforms = [
-            self._transform(medium) or ImageTransform(size=max(size), resize="pad")
+            self._transform(medium, sample) or ImageTransform(size=max(size), resize="pad")
             for medium, size in zip(sample.media, sizes)
         ]
         return [transform.geometry(size) for transform, size in zip(transforms, sizes)]
 
-    def _transform(self, medium: Medium) -> ImageTransform | None:
-        return self.video_transform if medium.kind == "video" else self.transform
+    def num_media_tokens(self, sample: Sample) -> list[int]:
+        """Places of each medium in the prompt, from the headers of the files: nothing is decoded."""
+        if self.transform is None:
+            return [0] * len(sample.media)
+        counts: list[int] = []
+        grids: list[TileGrid | None] = []
+        for medium in sample.media:
+            transform = self._transform(medium, sample)
+            is_tiled = isinstance(transform, TileTransform)
+            grids.append(transform.grid(image_size(medium, sample_id=sample.id)) if is_tiled else None)
+            counts.append(
+                grids[-1].num_frames if is_tiled else count_frames(medium, sample_id=sample.id, frames=self.frames)
+            )
+        return self.num_positions(counts, [medium.kind == "video" for medium in sample.media], grids)
+
+    def _transform(self, medium: Medium, sample: Sample) -> "ImageTransform | TileTransform | None":
+        if medium.kind == "video":
+            return self.video_transform
+        if self.tile_transform is not None:
+            is_single = sum(other.kind == "image" for other in sample.media) == 1
+            if is_single or not self.tile_transform.tiles.only_single:
+                return self.tile_transform
+        return self.transform
 
     def __call__(
         self, sample: Sample, template: Template, *, max_length: int | None = None, generation: bool = False
@@ -167,15 +198,22 @@ class Preprocessor:
         frames: list[Tensor] = []
         num_frames: list[int] = []
         geometries: list[Geometry] = []
+        tile_grids: list[TileGrid | None] = []
         is_video = tuple(medium.kind == "video" for medium in sample.media) if self.transform is not None else ()
         if self.transform is not None:
             for medium in sample.media:
                 images = load_frames(medium, sample_id=sample.id, frames=self.frames)
-                pixels, geometry = zip(*(self._transform(medium).apply(image) for image in images))
+                transform = self._transform(medium, sample)
+                if isinstance(transform, TileTransform):
+                    pixels, geometry, grid = transform.apply(images[0])
+                else:
+                    pixels, (geometry, *_) = zip(*(transform.apply(image) for image in images))
+                    grid = None
                 frames += pixels
-                num_frames.append(len(images))
-                geometries.append(geometry[0])
-            num_tokens = self.num_positions(num_frames, is_video)
+                num_frames.append(len(pixels))
+                geometries.append(geometry)
+                tile_grids.append(grid)
+            num_tokens = self.num_positions(num_frames, is_video, tile_grids)
         else:
             num_tokens = [0] * len(sample.media)
             if sample.boxes:
@@ -212,6 +250,7 @@ class Preprocessor:
             box_media=torch.tensor([box.medium for box in boxes]) if boxes else None,
             instruction=self._instruction(sample, box_text) if self.instruction_tokenizer and frames else None,
             target=encoded.target,
+            tile_grids=tuple(tile_grids) if any(tile_grids) else (),
         )
 
     def _instruction(self, sample: Sample, box_text: Callable[[Box], str]) -> Tensor:
@@ -309,6 +348,7 @@ def _assemble(rows: Sequence[Sequence[Example]], *, pad_id: int, side: str, pack
     instructions = [
         example.instruction for example in flat if example.instruction is not None for _ in example.num_frames
     ]
+    tile_grids = [grid for example in flat for grid in example.tile_grids or (None,) * len(example.num_frames)]
     decoder_labels = None
     if any(example.target is not None for example in flat):
         silent = torch.zeros(0, dtype=torch.long)
@@ -336,4 +376,5 @@ def _assemble(rows: Sequence[Sequence[Example]], *, pad_id: int, side: str, pack
             else None
         ),
         decoder_labels=decoder_labels,
+        tile_grids=tuple(tile_grids) if any(tile_grids) else (),
     )

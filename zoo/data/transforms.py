@@ -132,10 +132,14 @@ class ImageTransform:
         image = image.convert("RGB")
         geometry = self.geometry(image.size)
         frame = {"crop": self._crop, "squash": self._squash, "pad": self._pad}[self.resize](image, geometry)
+        return self.normalised(frame), geometry
+
+    def normalised(self, frame: Image.Image) -> torch.Tensor:
+        """Pixels (3, height, width) of float32 of an RGB image that has its final size."""
         # Scaled in float64, then rounded to float32, then normalised: transformers' order, to the bit.
-        scaled = (np.asarray(frame).astype(np.float64) * (1 / 255)).astype(np.float32)  # (size, size, 3)
+        scaled = (np.asarray(frame).astype(np.float64) * (1 / 255)).astype(np.float32)  # (height, width, 3)
         normalised = (scaled - np.array(self.mean, dtype=np.float32)) / np.array(self.std, dtype=np.float32)
-        return torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1))), geometry
+        return torch.from_numpy(np.ascontiguousarray(normalised.transpose(2, 0, 1)))
 
     def geometry(self, size: tuple[int, int]) -> Geometry:
         """Where an image of (width, height) pixels will lie, without touching pixels."""
@@ -167,34 +171,35 @@ class ImageTransform:
         width, height = (edge if side == shorter else int(edge * side / shorter) for side in size)
         return width, height
 
-    def _resized(self, image: Image.Image, size: tuple[int, int], **options: object) -> Image.Image:
+    def resized(self, image: Image.Image, size: tuple[int, int], **options: object) -> Image.Image:
+        """An image at another (width, height), by this transform's filter."""
         return image.resize(size, resample=INTERPOLATIONS[self.interpolation], **options)
 
     def _squash(self, image: Image.Image, geometry: Geometry) -> Image.Image:
-        return self._resized(image, (self.size, self.size))
+        return self.resized(image, (self.size, self.size))
 
     def _crop(self, image: Image.Image, geometry: Geometry) -> Image.Image:
         width, height = self._size_before_crop(image.size)
         if width * height <= MAX_IMAGE_PIXELS:
             left, top = -int(geometry.offset_x), -int(geometry.offset_y)
-            return self._resized(image, (width, height)).crop((left, top, left + self.size, top + self.size))
+            return self.resized(image, (width, height)).crop((left, top, left + self.size, top + self.size))
         # A strip of 1 x 20,000 pixels would grow to gigabytes, of which the crop keeps one square: resize only that
         # (equal up to the order in which Pillow clips between its two passes).
         seen = geometry.to_original(Box(x0=0, y0=0, x1=self.size, y1=self.size))
-        return self._resized(image, (self.size, self.size), box=(seen.x0, seen.y0, seen.x1, seen.y1))
+        return self.resized(image, (self.size, self.size), box=(seen.x0, seen.y0, seen.x1, seen.y1))
 
     def _pad(self, image: Image.Image, geometry: Geometry) -> Image.Image:
         longest = max(image.size)
         if longest**2 > MAX_IMAGE_PIXELS:
             # The padded square would not fit into memory; it is shrunk to the encoder's size right after anyway.
             limit = math.isqrt(MAX_IMAGE_PIXELS)
-            image = self._resized(image, tuple(max(1, round(side * limit / longest)) for side in image.size))
+            image = self.resized(image, tuple(max(1, round(side * limit / longest)) for side in image.size))
         side = max(image.size)
         square = image
         if image.width != image.height:
             square = Image.new("RGB", (side, side), self._colour())
             square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-        return self._resized(square, (self.size, self.size))
+        return self.resized(square, (self.size, self.size))
 
     def _colour(self) -> tuple[int, ...]:
         return tuple(self.pad_colour) if self.pad_colour is not None else tuple(int(255 * value) for value in self.mean)

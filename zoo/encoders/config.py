@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from zoo.data.tiles import Tiles
+
 if TYPE_CHECKING:
     from zoo.data.transforms import ImageTransform
 
@@ -29,6 +31,9 @@ class EncoderConfig:
         mean: of the channels, 0..1.
         std: of the channels, 0..1.
         pad_colour: RGB 0..255 for ``pad``; None is ``int(255 * mean)``.
+        video_resize: ``resize`` for the frames of videos, where it is another than that of images.
+        tiles: images are cut into tiles, each of them a frame of the encoder behind the whole image, which is squashed;
+            ``resize`` is then that of images that are not cut. None: every image is one frame.
         video: a second tower, for the frames of videos (Video-LLaVA); None: one tower for images and videos. Both give
             the same number of tokens of the same width.
     """
@@ -47,6 +52,8 @@ class EncoderConfig:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     pad_colour: tuple[int, ...] | None = None
+    video_resize: str | None = None
+    tiles: Tiles | None = None
     video: "EncoderConfig | None" = None
 
     def transform(self, image_size: int | None = None) -> "ImageTransform":

@@ -1,12 +1,13 @@
 """The vision encoder: a transformers vision tower, with the layers that a method looks at."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from zoo.data.tile_transform import TileTransform
 from zoo.data.transforms import ImageTransform
 from zoo.encoders.config import EncoderConfig
 from zoo.encoders.families import family_of, image_transform, side
@@ -70,6 +71,18 @@ class VisionEncoder(nn.Module):
                     f"encoder and encoder.video differ in (image size, tokens, width): {ours} and {theirs}; make them "
                     "equal"
                 )
+
+    @property
+    def video_transform(self) -> ImageTransform:
+        """The preprocessing of the frames of videos."""
+        if self.video is not None:
+            return self.video.transform
+        return replace(self.transform, resize=self.config.video_resize or self.transform.resize)
+
+    @property
+    def tile_transform(self) -> TileTransform | None:
+        """The preprocessing of images that are cut into tiles; None where none are."""
+        return TileTransform(square=self.transform, tiles=self.config.tiles) if self.config.tiles else None
 
     @property
     def image_size(self) -> int:
