@@ -10,6 +10,7 @@ from zoo.encoders import build_encoder
 from zoo.language import build_language_model, load_instruction_tokenizer
 from zoo.model import VLM
 from zoo.registry import get_method
+from zoo.unfilled import unfilled
 
 
 def configure(name: str, setting: "Setting | str | None" = None, overrides: dict[str, Any] | None = None) -> Method:
@@ -32,12 +33,14 @@ def build_model(
     tokenizer: bool = True,
     dtype: torch.dtype = torch.float32,
     attention: str = "auto",
+    filled_later: bool = False,
 ) -> VLM:
     """Build the parts of a method. The same seed gives the same fresh weights whatever was drawn before.
 
     Args:
         pretrained: False reads no weights: encoder and language model are random, from their configs.
         tokenizer: False leaves it out (sizes of known models can then be counted without any file).
+        filled_later: matrices that no weights are read for stay on the meta device, for ``zoo.weights.fill``.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -48,12 +51,15 @@ def build_model(
             tokenizer=tokenizer,
             dtype=dtype,
             attention=attention,
+            filled_later=filled_later,
         )
         encoder = connector = instruction_tokenizer = None
         dim_media = language_model.dim
         if method.encoder is not None and method.connector is not None:
             implementation = "zoo" if attention == "auto" else f"zoo_{attention}"
-            encoder = build_encoder(method.encoder, pretrained=pretrained, attention=implementation).to(dtype)
+            encoder = build_encoder(
+                method.encoder, pretrained=pretrained, attention=implementation, filled_later=filled_later
+            ).to(dtype)
             dim_media = method.fusion.media_dim(dim_features=encoder.dim, dim_model=language_model.dim)
             vocabulary = {}
             if method.connector.reads_text:
@@ -63,15 +69,17 @@ def build_model(
                 vocabulary = {"instruction_vocabulary": len(reader)}
             # Fresh weights depend on the seed and the method alone, not on how many the parts before drew.
             torch.manual_seed(seed)
-            connector = method.connector.build(
-                dim_in=encoder.dim,
-                dim_out=dim_media,
-                grid=encoder.grid,
-                num_features=encoder.num_tokens,
-                **vocabulary,
-            ).to(dtype)
+            with unfilled(filled_later):
+                connector = method.connector.build(
+                    dim_in=encoder.dim,
+                    dim_out=dim_media,
+                    grid=encoder.grid,
+                    num_features=encoder.num_tokens,
+                    **vocabulary,
+                ).to(dtype)
         torch.manual_seed(seed)
-        fusion = method.fusion.build(dim_media=dim_media, language_model=language_model).to(dtype)
+        with unfilled(filled_later):
+            fusion = method.fusion.build(dim_media=dim_media, language_model=language_model).to(dtype)
     return VLM(
         method,
         encoder=encoder,

@@ -11,6 +11,7 @@ from zoo.encoders.source import Source, resolve, unreachable
 from zoo.encoders.vision import VisionEncoder
 from zoo.errors import ZooError
 from zoo.paths import quiet
+from zoo.unfilled import unfilled
 
 
 def build_encoder(
@@ -21,6 +22,7 @@ def build_encoder(
     meta: bool = False,
     pretrained: bool = True,
     attention: str = "zoo",
+    filled_later: bool = False,
 ) -> VisionEncoder:
     """Build the encoder that ``config`` describes, in evaluation mode.
 
@@ -32,6 +34,7 @@ def build_encoder(
         pretrained: False fills the checkpoint's architecture with random weights (torch's global generator).
         attention: name of a registered attention implementation; ``zoo`` and ``zoo_*`` are the project's own, ``sdpa``
             and ``eager`` transformers'.
+        filled_later: instead of random weights, matrices on the meta device (``zoo.unfilled``).
 
     Raises:
         ZooError: for an id that cannot be read, or a checkpoint whose keys or shapes do not fit exactly.
@@ -46,13 +49,21 @@ def build_encoder(
         with torch.device("meta"):
             model = source.family.model_class(source.architecture).to(dtype)
     elif source.location is None or not pretrained:
-        model = source.family.model_class(source.architecture).to(dtype)
+        with unfilled(filled_later):
+            model = source.family.model_class(source.architecture).to(dtype)
     else:
         model = _load(source, config, dtype)
     model.set_attn_implementation(attention)
     video = None
     if config.video is not None:
-        video = build_encoder(config.video, dtype=dtype, meta=meta, pretrained=pretrained, attention=attention)
+        video = build_encoder(
+            config.video,
+            dtype=dtype,
+            meta=meta,
+            pretrained=pretrained,
+            attention=attention,
+            filled_later=filled_later,
+        )
     encoder = VisionEncoder(model, config, video).eval()
     return encoder if device is None or meta else encoder.to(device)
 

@@ -23,6 +23,7 @@ from zoo.language.added_vocabulary import extend
 from zoo.language.known import KNOWN
 from zoo.language.kosmos_2 import Kosmos2Decoder
 from zoo.paths import quiet, resolve
+from zoo.unfilled import unfilled
 
 # transformers has no causal class for this configuration, so that nothing of its own is replaced.
 AutoModelForCausalLM.register(Kosmos2Decoder.config_class, Kosmos2Decoder, exist_ok=True)
@@ -189,12 +190,14 @@ def build_language_model(
     tokenizer: bool = True,
     dtype: torch.dtype = torch.float32,
     attention: str = "auto",
+    filled_later: bool = False,
 ) -> LanguageModel:
     """Build a causal or encoder-decoder language model, whichever its config says.
 
     Args:
         pretrained: False builds from the config alone (on the current device, meta included) and reads no weights.
         tokenizer: False leaves the tokenizer out, so that a known name needs no file at all.
+        filled_later: what is built from its config alone has its matrices on the meta device (``zoo.unfilled``).
 
     Raises:
         ZooError: unreachable id, a checkpoint with missing or unexpected keys.
@@ -210,7 +213,8 @@ def build_language_model(
     loaded_tokenizer = load_tokenizer(config, added_tokens) if tokenizer else None
     if config.architecture or not pretrained:
         hf_config = _load_config(config)
-        model = _class_for(hf_config).from_config(hf_config, attn_implementation=implementation, dtype=dtype)
+        with unfilled(filled_later):
+            model = _class_for(hf_config).from_config(hf_config, attn_implementation=implementation, dtype=dtype)
         fields = config.architecture or KNOWN.get(config.id, {}).get("architecture", {})
         if fields.get("tie_word_embeddings") is False:
             _untie(model)

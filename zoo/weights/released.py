@@ -1,7 +1,7 @@
 """Load a released checkpoint: its layout, its own config, every weight exactly once."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from zoo.errors import ZooError
 from zoo.factory import build_model
 from zoo.language import LanguageModelConfig
 from zoo.model import VLM
-from zoo.weights.files import PROJECTOR_FILES, TRAINED_FILES, read_json, read_weights
-from zoo.weights.layouts import convert, detect
+from zoo.weights.files import PROJECTOR_FILES, TRAINED_FILES, open_weights, read_json
+from zoo.weights.fill import fill
+from zoo.weights.layouts import detect
 
 # Llama and its like, OPT, T5.
 _EMBEDDINGS = (
@@ -25,8 +26,14 @@ _EMBEDDINGS = (
 _HEAD = "language_model.model.lm_head.weight"
 
 
-def load_released(folder: str | Path, *, dtype: torch.dtype = torch.float32, base: str | None = None) -> VLM:
-    """The model of a released checkpoint, in evaluation mode.
+def load_released(
+    folder: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: "str | torch.device" = "cpu",
+    base: str | None = None,
+) -> VLM:
+    """The model of a released checkpoint, in evaluation mode. Its weights go from the files to the device one by one.
 
     Layout, architecture and hyper-parameters come from the keys and ``config.json`` alone. A vision tower that is not
     among the weights is loaded from where the config says.
@@ -34,6 +41,7 @@ def load_released(folder: str | Path, *, dtype: torch.dtype = torch.float32, bas
     Args:
         folder: config.json, weights (safetensors or .bin, in one file or in shards with an index), tokenizer if any.
         dtype: of the parameters, whatever the files hold.
+        device: where the model is to be.
         base: id or folder of the language model that a checkpoint without one belongs to (LLaVA's first stage,
             OpenFlamingo).
 
@@ -47,13 +55,14 @@ def load_released(folder: str | Path, *, dtype: torch.dtype = torch.float32, bas
         raise ZooError(f"{folder} holds a projector without config.json; put the one of its training beside it")
     has_config = (folder / "config.json").is_file() or not any((folder / name).is_file() for name in TRAINED_FILES)
     config = read_json(folder / "config.json") if has_config else {}
-    released = read_weights(folder)
+    released = open_weights(folder)
     layout = detect(config, released.keys(), where=str(folder))
-    state = convert(released, layout, "to_canonical")
+    names = layout.rename(released, "to_canonical")
+    state: Mapping[str, Tensor] = released.renamed(names)
     if layout.config_from_weights is not None:
         config = layout.config_from_weights(released)
     method = layout.method_from_config(config, folder)
-    has_language_model = layout.fit is None and any(
+    has_language_model = not layout.partial_language_model and any(
         key.startswith("language_model.") and key not in _EMBEDDINGS for key in state
     )
     if not has_language_model:
@@ -68,15 +77,23 @@ def load_released(folder: str | Path, *, dtype: torch.dtype = torch.float32, bas
     else:
         method = _untie(method, state)
     has_encoder = any(key.startswith("encoder.") for key in state)
-    model = build_model(method, pretrained=not has_encoder, dtype=dtype)
+    model = build_model(method, pretrained=not has_encoder, dtype=dtype, filled_later=True)
     elsewhere = () if has_language_model else ("language_model.",)
     if not has_encoder and method.encoder is not None and method.encoder.id:
         elsewhere += ("encoder.",)
     if layout.fit is not None:
-        state = layout.fit(state, model)
+        state = layout.fit(state, model, config)
     spelling = layout.rename(model.state_dict(), "from_canonical")
-    spelling |= {new: old for old, new in layout.rename(released, "to_canonical").items()}
-    _fill(model, state, zero=layout.zero_keys(config), elsewhere=elsewhere, spelling=spelling, where=str(folder))
+    spelling |= {new: old for old, new in names.items()}
+    fill(
+        model,
+        state,
+        device=device,
+        zero=layout.zero_keys(config),
+        elsewhere=elsewhere,
+        spelling=spelling,
+        where=str(folder),
+    )
     return model.eval()
 
 
@@ -95,44 +112,3 @@ def _untie(method: Method, state: Mapping[str, Tensor]) -> Method:
         return method
     language_model = dataclasses.replace(method.language_model, architecture=fields | {"tie_word_embeddings": False})
     return dataclasses.replace(method, language_model=language_model)
-
-
-@torch.no_grad()
-def _fill(
-    model: VLM,
-    state: Mapping[str, Tensor],
-    *,
-    zero: Collection[str],
-    elsewhere: tuple[str, ...],
-    spelling: Mapping[str, str],
-    where: str,
-) -> None:
-    """Copy every weight. Keys below ``elsewhere`` may be missing, those of ``zero`` are zero, no other.
-
-    ``spelling`` has the names of the files, for messages.
-    """
-    targets = model.state_dict(keep_vars=True)
-    # Tied weights are one tensor under two names; a file holds one of them or both.
-    given = {id(targets[key]) for key in state if key in targets}
-    missing = [
-        key
-        for key, tensor in targets.items()
-        if id(tensor) not in given and key not in zero and not key.startswith(elsewhere)
-    ]
-    extra = [key for key in state if key not in targets]
-    for kind, keys in (("missing", missing), ("not in the model", extra)):
-        if keys:
-            names = ", ".join(sorted(spelling.get(key, key) for key in keys)[:4]) + (", ..." if len(keys) > 4 else "")
-            raise ZooError(
-                f"{where}: {len(keys)} weights {kind} ({names}); the weights and config.json do not belong together"
-            )
-    for key, tensor in state.items():
-        if tensor.shape != targets[key].shape:
-            raise ZooError(
-                f"{where}: {spelling.get(key, key)} has shape {tuple(tensor.shape)}, but config.json asks for "
-                f"{tuple(targets[key].shape)}; the weights and config.json do not belong together"
-            )
-        targets[key].copy_(tensor)
-    for key in zero:
-        if key not in state:
-            targets[key].zero_()
