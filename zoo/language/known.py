@@ -89,8 +89,9 @@ _REDPAJAMA_3B = {
 KNOWN: dict[str, dict[str, Any]] = {
     "llama-7b": {"id": "huggyllama/llama-7b", "architecture": _LLAMA_7B | _FIRST},
     "redpajama-3b": {"id": "togethercomputer/RedPajama-INCITE-Base-3B-v1", "architecture": _REDPAJAMA_3B},
-    # Only a difference to Llama was released of version 0; this is the sum that MiniGPT-4's authors keep.
+    # Only a difference to Llama was released of version 0; these are the sums that MiniGPT-4's authors keep.
     "vicuna-7b-v0": {"id": "Vision-CAIR/vicuna-7b", "architecture": _LLAMA_7B | _FIRST},
+    "vicuna-13b-v0": {"id": "Vision-CAIR/vicuna", "architecture": _LLAMA_13B | _FIRST},
     "vicuna-7b-v1.1": {"id": "lmsys/vicuna-7b-v1.1", "architecture": _LLAMA_7B | _FIRST},
     "vicuna-13b-v1.1": {"id": "lmsys/vicuna-13b-v1.1", "architecture": _LLAMA_13B | _FIRST},
     "vicuna-7b-v1.3": {"id": "lmsys/vicuna-7b-v1.3", "architecture": _LLAMA_7B | _FIRST},

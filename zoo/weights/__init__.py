@@ -4,6 +4,7 @@ from zoo.weights.blip2 import BLIP2_HF, INSTRUCTBLIP_HF
 from zoo.weights.export import export
 from zoo.weights.idefics import IDEFICS_HF
 from zoo.weights.kosmos_2 import KOSMOS_2_HF
+from zoo.weights.lavis import BLIP2_OPT_LAVIS, BLIP2_T5_LAVIS, INSTRUCTBLIP_T5_LAVIS, INSTRUCTBLIP_VICUNA_LAVIS
 from zoo.weights.layouts import Layout, Rule, convert, detect, get_layout
 from zoo.weights.llava import LLAVA_HF, LLAVA_ORIGINAL
 from zoo.weights.openflamingo import OPENFLAMINGO
@@ -12,8 +13,12 @@ from zoo.weights.video_llava import VIDEO_LLAVA_HF, VIDEO_LLAVA_ORIGINAL
 
 __all__ = [
     "BLIP2_HF",
+    "BLIP2_OPT_LAVIS",
+    "BLIP2_T5_LAVIS",
     "IDEFICS_HF",
     "INSTRUCTBLIP_HF",
+    "INSTRUCTBLIP_T5_LAVIS",
+    "INSTRUCTBLIP_VICUNA_LAVIS",
     "KOSMOS_2_HF",
     "LLAVA_HF",
     "LLAVA_ORIGINAL",

@@ -18,25 +18,31 @@ from zoo.weights.checkpoint_config import architecture, language_model, parse
 from zoo.weights.files import has_tokenizer
 from zoo.weights.layouts import Layout, both_ways, for_layers, register_layout
 
-_MAX_LAYERS = 48
+MAX_LAYERS = 48
 # For videos the weights are the same; every frame is read by itself here in any case.
 _INSTRUCTBLIP_CONFIGS = {"instructblip": InstructBlipConfig, "instructblipvideo": InstructBlipVideoConfig}
 
-# Below "qformer.encoder.layer.N." and "connector.body.layers.N.", the longer names first.
-_LAYER_NAMES = (
-    ("attention.output.dense.", "attention.output."),
-    ("attention.output.LayerNorm.", "attention.norm."),
-    ("attention.attention.", "attention."),
-    ("crossattention.output.dense.", "cross_attention.output."),
-    ("crossattention.output.LayerNorm.", "cross_attention.norm."),
-    ("crossattention.attention.", "cross_attention."),
-    ("intermediate_query.dense.", "query_mlp.up."),
-    ("output_query.dense.", "query_mlp.down."),
-    ("output_query.LayerNorm.", "query_mlp.norm."),
-    ("intermediate.dense.", "text_mlp.up."),
-    ("output.dense.", "text_mlp.down."),
-    ("output.LayerNorm.", "text_mlp.norm."),
-)
+
+def qformer_layer_names(inner: str) -> tuple[tuple[str, str], ...]:
+    """(theirs, ours) below a Q-Former's layer, the longer names first; ``inner`` is their word for an attention's
+    projections: attention in transformers, self in LAVIS.
+    """
+    return (
+        ("attention.output.dense.", "attention.output."),
+        ("attention.output.LayerNorm.", "attention.norm."),
+        (f"attention.{inner}.", "attention."),
+        ("crossattention.output.dense.", "cross_attention.output."),
+        ("crossattention.output.LayerNorm.", "cross_attention.norm."),
+        (f"crossattention.{inner}.", "cross_attention."),
+        ("intermediate_query.dense.", "query_mlp.up."),
+        ("output_query.dense.", "query_mlp.down."),
+        ("output_query.LayerNorm.", "query_mlp.norm."),
+        ("intermediate.dense.", "text_mlp.up."),
+        ("output.dense.", "text_mlp.down."),
+        ("output.LayerNorm.", "text_mlp.norm."),
+    )
+
+
 _NAMES = (
     ("language_model.", "language_model.model."),
     ("language_projection.", "connector.projection."),
@@ -45,7 +51,7 @@ _NAMES = (
     # Under a controlled setting the tower may have a final norm of its own; no released file has this name.
     ("vision_model.final_layernorm.", "encoder.model.post_layernorm."),
     ("vision_model.", "encoder.model."),
-    *for_layers("qformer.encoder.layer.", "connector.body.layers.", _LAYER_NAMES, _MAX_LAYERS),
+    *for_layers("qformer.encoder.layer.", "connector.body.layers.", qformer_layer_names("attention"), MAX_LAYERS),
 )
 _BLIP2_NAMES = (
     *_NAMES,

@@ -1,7 +1,7 @@
 """Layouts: how a family of released checkpoints names its weights, and how its config becomes a method.
 
 The canonical names are those of the state dict of ``zoo.model.VLM``: ``encoder.model.*``, ``connector.*``,
-``language_model.model.*``. A layout renames prefixes only, so conversion keeps every value bit for bit.
+``language_model.model.*``. A layout renames prefixes, so conversion keeps every value bit for bit.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -74,8 +74,11 @@ class Layout:
         constants: suffixes of keys that hold what the classes compute by themselves; left out.
         zero_keys: config.json -> canonical keys that the checkpoint leaves out because they are zero.
         config_from_weights: (weights by their names in the file) -> what stands for config.json, where there is none.
-        fit: (canonical weights, model on its base) -> the weights as the model has them. With it, the checkpoint holds
-            part of a language model, and the caller names the base.
+        unpack: (weights by their names in the file) -> the same weights by names that the rules know, where a spelling
+            in circulation parts or joins tensors.
+        fit: (canonical weights, model on its base, config.json) -> the weights as the model has them.
+        partial_language_model: the checkpoint holds rows of a language model, or changes to it; the caller names the
+            base.
     """
 
     name: str
@@ -86,7 +89,9 @@ class Layout:
     constants: tuple[str, ...] = ()
     zero_keys: Callable[[Mapping[str, Any]], Collection[str]] = _nothing
     config_from_weights: Callable[[Mapping[str, Tensor]], dict[str, Any]] | None = None
-    fit: "Callable[[Mapping[str, Tensor], VLM], dict[str, Tensor]] | None" = None
+    unpack: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
+    fit: "Callable[[Mapping[str, Tensor], VLM, Mapping[str, Any]], dict[str, Tensor]] | None" = None
+    partial_language_model: bool = False
 
     def rename(self, keys: Iterable[str], direction: Direction) -> dict[str, str]:
         """Old key -> new key, constants left out.
@@ -150,7 +155,8 @@ def detect(config: Mapping[str, Any], keys: Collection[str], *, where: str = "ch
 
 
 def convert(state_dict: Mapping[str, Tensor], layout: Layout | str, direction: Direction) -> dict[str, Tensor]:
-    """Rename a checkpoint's weights to the canonical names or back. The tensors are the same objects.
+    """Rename a checkpoint's weights to the canonical names or back. The tensors are the same objects, except those of
+    a spelling that parts or joins them.
 
     Raises:
         ZooError: unknown layout or direction, a key without a place, two keys that become one.
@@ -158,4 +164,6 @@ def convert(state_dict: Mapping[str, Tensor], layout: Layout | str, direction: D
     layout = get_layout(layout) if isinstance(layout, str) else layout
     if direction not in ("to_canonical", "from_canonical"):
         raise ZooError(f"unknown direction {direction!r}.{nearest(direction, ('to_canonical', 'from_canonical'))}")
+    if direction == "to_canonical" and layout.unpack is not None:
+        state_dict = layout.unpack(state_dict)
     return {new: state_dict[old] for old, new in layout.rename(state_dict, direction).items()}

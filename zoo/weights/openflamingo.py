@@ -124,7 +124,7 @@ def _method(sizes: Mapping[str, Any], folder: Path) -> Method:
     )
 
 
-def _fitted(state: Mapping[str, Tensor], model: VLM) -> dict[str, Tensor]:
+def _fitted(state: Mapping[str, Tensor], model: VLM, config: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tables of a tokenizer with the added tokens at its end (and, there, padding) as base rows and added rows."""
     fitted = dict(state)
     network = model.language_model.model
@@ -154,5 +154,6 @@ OPENFLAMINGO = register_layout(
         from_canonical=_from_canonical,
         config_from_weights=_sizes,
         fit=_fitted,
+        partial_language_model=True,
     )
 )
