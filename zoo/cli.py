@@ -13,6 +13,7 @@ from zoo.errors import ZooError
 
 BAD_INPUT = 2
 PROBLEMS_FOUND = 2
+UNEQUAL = 1
 INTERRUPTED = 130
 
 
@@ -100,6 +101,14 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="for all methods"
     )
+
+    command = _add(commands, "verify", _verify, "run a reference's stored inputs through our model and compare")
+    command.add_argument("folder", help="checkpoint, inputs.safetensors, outputs.safetensors and meta.json")
+    command.add_argument(
+        "--tolerance", type=float, help="largest difference (default: 1e-4, or the reference's own noise if larger)"
+    )
+    command.add_argument("--gradients", action="store_true", help="norms of the loss's gradients too (grads.json)")
+    command.add_argument("--json", action="store_true")
 
     data = commands.add_parser("data", help="check data files, write synthetic scenes", description="Data tools.")
     tools = data.add_subparsers(dest="tool", required=True, metavar="TOOL")
@@ -261,6 +270,16 @@ def _compare(options: argparse.Namespace) -> None:
         jobs=options.jobs,
         baseline=baseline,
     )
+
+
+def _verify(options: argparse.Namespace) -> int:
+    if options.tolerance is not None and not options.tolerance >= 0:
+        raise ZooError(f"--tolerance {options.tolerance} is no size of a difference; give 0 or more")
+    from zoo.verification import verify
+
+    report = verify(options.folder, tolerance=options.tolerance, gradients=options.gradients)
+    print(json.dumps(report.as_dict(), indent=1) if options.json else report.render())
+    return 0 if report.passed else UNEQUAL
 
 
 def _data_check(options: argparse.Namespace) -> int:
