@@ -1,8 +1,8 @@
 """A folder that holds a reference's checkpoint, stored inputs and outputs: what is compared with, as it lies on disk.
 
-``config.json`` and ``model.safetensors`` are the checkpoint; ``inputs.safetensors`` and ``outputs.safetensors`` have keys
-``PROBE/NAME``; ``meta.json`` says which class ran, how, and how much its results vary by themselves; ``grads.json`` has
-the norm of the main loss's gradient for each key of the checkpoint.
+``config.json`` and ``model.safetensors`` are the checkpoint; ``inputs.safetensors`` and ``outputs.safetensors`` have
+keys ``PROBE/NAME``; ``meta.json`` says which class ran, how, and how much its results vary by themselves;
+``grads.json`` has the norm of the main loss's gradient for each key of the checkpoint.
 """
 
 from collections.abc import Mapping

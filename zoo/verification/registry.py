@@ -1,12 +1,11 @@
 """Which references are known, and how each is run on our side.
 
-A whole model is loaded by its layout and run on the reference's inputs; a part of a model is built and run by a function
-of its own. Both are found by the class of transformers, or by the beginning of what a case says ran.
+A whole model is loaded by its layout and run on the reference's inputs; a part of a model is built and run by a
+function of its own. Both are found by the class of transformers, or by the beginning of what a case says ran.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from torch import Tensor
 
@@ -124,5 +123,5 @@ def find(case: Case) -> WholeModel | Part:
     name = case.reference
     known = max((known for known in _REFERENCES if name.startswith(known)), key=len, default=None)
     if known is None:
-        raise ZooError(f"{Path(case.folder) / 'meta.json'}: no way to run {name!r}.{nearest(name, list(_REFERENCES))}")
+        raise ZooError(f"{case.folder}: nothing here runs what {name!r} ran.{nearest(name, list(_REFERENCES))}")
     return _REFERENCES[known]
