@@ -9,7 +9,7 @@ def minigpt_4() -> Method:
     return Method(
         name="minigpt-4",
         encoder=EncoderConfig(id="eva-clip-g-224", layer=-1, class_token=True, resize="squash"),
-        connector=QFormer(),
+        connector=QFormer(initial="Salesforce/blip2-flan-t5-xxl"),
         fusion=Splice(),
         language_model=LanguageModelConfig(id="vicuna-7b-v0"),
         template="minigpt_4",

@@ -12,7 +12,7 @@ def video_llama() -> Method:
     return Method(
         name="video-llama",
         encoder=EncoderConfig(id="eva-clip-g-224", layer=-1, class_token=True, resize="squash"),
-        connector=VideoQFormer(),
+        connector=VideoQFormer(initial="Salesforce/blip2-flan-t5-xxl"),
         fusion=Splice(),
         language_model=LanguageModelConfig(id="vicuna-7b-v0"),
         template="video_llama",

@@ -85,7 +85,10 @@ class Method:
             frames = fix(frames, setting.frames, "frames")
         connector, fusion = self.connector, self.fusion
         if connector is not None:
-            connector = fix(connector, setting.connector.get(connector.kind, {}), "connector")
+            values = setting.connector.get(connector.kind, {})
+            if connector.initial and {"id", "architecture"} & setting.encoder.keys():
+                values = {"initial": "", **values}
+            connector = fix(connector, values, "connector")
         fusion = fix(fusion, setting.fusion.get(fusion.kind, {}), "fusion")
         values = setting.language_model
         if setting.encoder_decoder and self.language_model.model_type in ENCODER_DECODERS:

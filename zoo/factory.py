@@ -1,10 +1,11 @@
 """Build a method's model: as published, or under a setting, on any device, the meta device included."""
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
 
-from zoo.config import override
+from zoo.config import PARTS, override
 from zoo.definition import Method, Setting, get_setting
 from zoo.encoders import build_encoder
 from zoo.language import build_language_model, load_instruction_tokenizer
@@ -29,7 +30,7 @@ def build_model(
     method: Method,
     *,
     seed: int = 0,
-    pretrained: bool = True,
+    pretrained: "bool | Collection[str]" = True,
     tokenizer: bool = True,
     dtype: torch.dtype = torch.float32,
     attention: str = "auto",
@@ -38,16 +39,17 @@ def build_model(
     """Build the parts of a method. The same seed gives the same fresh weights whatever was drawn before.
 
     Args:
-        pretrained: False reads no weights: encoder and language model are random, from their configs.
+        pretrained: False reads no weights: all parts are random, from their configs. Or the names of those that do.
         tokenizer: False leaves it out (sizes of known models can then be counted without any file).
         filled_later: matrices that no weights are read for stay on the meta device, for ``zoo.weights.fill``.
     """
+    reading = frozenset(PARTS if pretrained is True else pretrained or ())
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         language_model = build_language_model(
             method.language_model,
             added_tokens=method.vocabulary,
-            pretrained=pretrained,
+            pretrained="language_model" in reading,
             tokenizer=tokenizer,
             dtype=dtype,
             attention=attention,
@@ -58,7 +60,7 @@ def build_model(
         if method.encoder is not None and method.connector is not None:
             implementation = "zoo" if attention == "auto" else f"zoo_{attention}"
             encoder = build_encoder(
-                method.encoder, pretrained=pretrained, attention=implementation, filled_later=filled_later
+                method.encoder, pretrained="encoder" in reading, attention=implementation, filled_later=filled_later
             ).to(dtype)
             dim_media = method.fusion.media_dim(dim_features=encoder.dim, dim_model=language_model.dim)
             vocabulary = {}
@@ -69,7 +71,8 @@ def build_model(
                 vocabulary = {"instruction_vocabulary": len(reader)}
             # Fresh weights depend on the seed and the method alone, not on how many the parts before drew.
             torch.manual_seed(seed)
-            with unfilled(filled_later):
+            initial = method.connector.initial if "connector" in reading else ""
+            with unfilled(filled_later and not initial):
                 connector = method.connector.build(
                     dim_in=encoder.dim,
                     dim_out=dim_media,
@@ -77,6 +80,10 @@ def build_model(
                     num_features=encoder.num_tokens,
                     **vocabulary,
                 ).to(dtype)
+            if initial:
+                from zoo.weights.initial import fill_connector
+
+                fill_connector(connector, initial)
         torch.manual_seed(seed)
         with unfilled(filled_later):
             fusion = method.fusion.build(dim_media=dim_media, language_model=language_model).to(dtype)

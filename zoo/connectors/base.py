@@ -1,6 +1,6 @@
 """The contract between vision features and the language model's input."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -39,11 +39,13 @@ class ConnectorConfig(PartConfig):
     """Base of the connector configs. A subclass sets ``kind`` and builds its module.
 
     ``reads_instruction``: the connector sees the user's text, tokenised by ``instruction_tokenizer`` (a hub id or a
-    folder; empty: the language model's own) and cut to ``max_instruction_length`` tokens.
+    folder; empty: the language model's own) and cut to ``max_instruction_length`` tokens. ``initial``: hub id, folder
+    or file of a BLIP-2 checkpoint that the parts named by the module's ``initial_names`` start from; empty: none.
     """
 
-    # Constants of a kind that does not read it; fields of one that does.
+    # Constants of a kind that does not have them; fields of one that does.
     reads_instruction: ClassVar[bool] = False
+    initial: ClassVar[str] = ""
     instruction_tokenizer: ClassVar[str] = ""
     max_instruction_length: ClassVar[int] = 128
 
@@ -65,9 +67,12 @@ class Connector(nn.Module):
     """Maps the features of all frames of a batch to packed soft tokens.
 
     ``levels``: hidden states of the encoder that it reads beside the chosen layer, as ``Features.levels``.
+    ``initial_names``: prefixes of the parameters that ``ConnectorConfig.initial`` fills, and their prefixes in BLIP-2's
+    connector.
     """
 
     levels: tuple[int, ...] = ()
+    initial_names: ClassVar[Mapping[str, str]] = {}
 
     def num_tokens(self, num_frames: Sequence[int], is_video: Sequence[bool]) -> list[int]:
         """Soft tokens of each medium, from its number of frames and its kind alone: known before any forward."""

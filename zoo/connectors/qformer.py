@@ -5,6 +5,7 @@ Source: BLIP-2 (Li et al., 2023), section 3; InstructBLIP (Dai et al., 2023), se
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,6 +33,7 @@ class QFormer(ConnectorConfig):
         representation: with the text branch and the heads that BLIP-2's first stage trains.
         instruction_vocabulary: rows of the word embedding, BERT's and [DEC]; 0: the tokenizer's and one more.
         max_positions: longest text in tokens.
+        initial: a BLIP-2 checkpoint whose Q-Former this one begins as; its projection is left out.
     """
 
     kind: str = "qformer"
@@ -52,6 +54,7 @@ class QFormer(ConnectorConfig):
     instruction_vocabulary: int = 30523
     max_instruction_length: int = 128
     max_positions: int = 512
+    initial: str = ""
 
     @property
     def reads_text(self) -> bool:
@@ -72,6 +75,8 @@ class QFormer(ConnectorConfig):
 
 class QFormerConnector(Connector):
     """``num_queries`` soft tokens for each frame; the frames of a video are read one by one, with the same text."""
+
+    initial_names = MappingProxyType({"norm.": "norm.", "body.": "body.", "embeddings.": "embeddings."})
 
     def __init__(self, config: QFormer, dim_in: int, dim_out: int, vocabulary: int) -> None:
         super().__init__()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,6 +33,7 @@ class VideoQFormer(ConnectorConfig):
         num_video_layers: of the one that reads them all.
         intermediate: hidden width of the MLPs; None is four times the width.
         norm_epsilon: of the LayerNorm over the features.
+        initial: a BLIP-2 checkpoint whose Q-Former reads the single frames.
     """
 
     kind: str = "video_qformer"
@@ -45,6 +47,7 @@ class VideoQFormer(ConnectorConfig):
     intermediate: int | None = None
     dropout: float = 0.1
     norm_epsilon: float = 1e-5
+    initial: str = ""
 
     def build(self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int) -> "VideoQFormerConnector":
         return VideoQFormerConnector(self, dim_in, dim_out)
@@ -56,6 +59,8 @@ class VideoQFormerConnector(Connector):
     ``frame`` and ``norm`` are what BLIP-2 brings, frozen in the paper; ``positions``, ``video`` and ``projection`` are
     trained.
     """
+
+    initial_names = MappingProxyType({"norm.": "norm.", "frame.": "body."})
 
     def __init__(self, config: VideoQFormer, dim_in: int, dim_out: int) -> None:
         super().__init__()

@@ -79,6 +79,8 @@ class Layout:
         fit: (canonical weights, model on its base, config.json) -> the weights as the model has them.
         partial_language_model: the checkpoint holds rows of a language model, or changes to it; the caller names the
             base.
+        on_base: without a config.json the checkpoint belongs on one of this layout, which the caller names: its are
+            config.json, tokenizer and whatever the file lacks of the language model.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Layout:
     unpack: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
     fit: "Callable[[Mapping[str, Tensor], VLM, Mapping[str, Any]], dict[str, Tensor]] | None" = None
     partial_language_model: bool = False
+    on_base: "Layout | None" = None
 
     def rename(self, keys: Iterable[str], direction: Direction) -> dict[str, str]:
         """Old key -> new key, constants left out.

@@ -16,6 +16,8 @@ from zoo.errors import ZooError
 
 # What is read through one opening of a file: its pages count as the process's memory until it is closed.
 WINDOW_BYTES = 128 * 2**20
+# Under which names LAVIS and OpenFlamingo save the weights.
+_STATES = ("model", "model_state_dict")
 _DAMAGED = (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError)
 
 
@@ -97,8 +99,18 @@ def _read(file: Path, keys: Iterable[str] | None = None) -> dict[str, Tensor]:
         tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except _DAMAGED as error:
         raise _refusal(file, error) from None
+    tensors = _state(tensors)
     _check_by_name(file, tensors)
     return tensors if keys is None else {key: tensors[key] for key in keys}
+
+
+def _state(saved: Any) -> Any:
+    """The weights among what a training run saved: its optimizer and its config may lie beside them."""
+    if isinstance(saved, dict):
+        for name in _STATES:
+            if isinstance(saved.get(name), dict):
+                return saved[name]
+    return saved
 
 
 def _refusal(file: Path, error: Exception) -> ZooError:
