@@ -131,6 +131,7 @@ def tiny_setting(tiny_parts, data_file) -> str:
     setting = {
         "description": "tiny random parts, for tests",
         "encoder": {"id": str(tiny_parts / "encoder"), "image_size": IMAGE_SIZE},
+        "encoder_layers": [-2, -3, 1],
         "language_model": {"id": str(tiny_parts / "language_model")},
         "encoder_decoder": {"id": str(tiny_parts / "encoder_decoder")},
         "connector": TINY_CONNECTORS,

@@ -76,7 +76,8 @@ class Method:
 
         encoder = self.encoder
         if encoder is not None:
-            encoder = fix(encoder, source(setting.encoder, revision=None), "encoder")
+            layers = {"layers": setting.encoder_layers} if encoder.layers and setting.encoder_layers else {}
+            encoder = fix(encoder, source({**setting.encoder, **layers}, revision=None), "encoder")
             if encoder.video is not None:
                 video = fix(encoder.video, source(setting.encoder, revision=None), "encoder.video")
                 encoder = dataclasses.replace(encoder, video=video)
@@ -132,6 +133,7 @@ class Setting:
 
     ``connector`` and ``fusion`` go by kind: the sizes that a kind of module has beside this encoder and language model.
     ``frames`` goes for methods that choose frames of a video (the others take all that are given).
+    ``encoder_layers``: the layers that methods which concatenate several read of this encoder, in place of theirs.
     ``encoder_decoder`` is the language model of methods published with an encoder-decoder; without it they get the same
     one as the others.
     """
@@ -139,6 +141,7 @@ class Setting:
     name: str = ""
     description: str = ""
     encoder: dict[str, Any] = field(default_factory=dict)
+    encoder_layers: tuple[int, ...] = ()
     connector: dict[str, dict[str, Any]] = field(default_factory=dict)
     fusion: dict[str, dict[str, Any]] = field(default_factory=dict)
     frames: dict[str, Any] = field(default_factory=dict)

@@ -1,5 +1,6 @@
 """Connectors: from vision features to soft tokens of the language model's width."""
 
+from zoo.connectors.anyres import AnyResolutionMLP
 from zoo.connectors.base import Connector, ConnectorConfig, ConnectorContext
 from zoo.connectors.latent_queries import LatentQueries
 from zoo.connectors.mlp import MLP, Linear
@@ -11,6 +12,7 @@ from zoo.connectors.video_qformer import VideoQFormer
 
 __all__ = [
     "MLP",
+    "AnyResolutionMLP",
     "Connector",
     "ConnectorConfig",
     "ConnectorContext",

@@ -21,13 +21,15 @@ class MLP(ConnectorConfig):
     Source: LLaVA, llava/model/multimodal_projector/builder.py; ``gelu`` is the exact (erf) form.
 
     ``image_class_token``: False leaves out the class token of images, which an encoder with ``class_token`` gives of
-    every frame, so that only frames of videos keep it (Video-LLaVA).
+    every frame, so that only frames of videos keep it (Video-LLaVA). ``norm_eps``: a LayerNorm with this epsilon stands
+    before the first layer (ViP-LLaVA); None: none does.
     """
 
     kind: str = "mlp"
     depth: int = 2
     activation: str = "gelu"
     image_class_token: bool = True
+    norm_eps: float | None = None
 
     def build(self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int) -> "TokenwiseProjection":
         has_class_token = num_features == grid[0] * grid[1] + 1
@@ -38,6 +40,7 @@ class MLP(ConnectorConfig):
             depth=self.depth,
             activation=self.activation,
             drops_image_class_token=has_class_token and not self.image_class_token,
+            norm_eps=self.norm_eps,
         )
 
 
@@ -63,10 +66,12 @@ class TokenwiseProjection(Connector):
         depth: int,
         activation: str,
         drops_image_class_token: bool = False,
+        norm_eps: float | None = None,
     ) -> None:
         super().__init__()
         self.num_features = num_features
         self.drops_image_class_token = drops_image_class_token
+        self.norm = None if norm_eps is None else nn.LayerNorm(dim_in, eps=norm_eps)
         self.layers = nn.ModuleList(nn.Linear(dim_in if i == 0 else dim_out, dim_out) for i in range(depth))
         self.activation = ACT2FN[activation]
 
@@ -83,6 +88,11 @@ class TokenwiseProjection(Connector):
             kept = kept[:, None].repeat(1, self.num_features)
             kept[:, 1:] = True
             tokens = tokens[kept.flatten()]
+        return self.project(tokens)
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """(tokens, dim_in) -> (tokens, dim_out)."""
+        tokens = tokens if self.norm is None else self.norm(tokens)
         for i, layer in enumerate(self.layers):
             tokens = layer(self.activation(tokens) if i else tokens)
         return tokens

@@ -17,6 +17,7 @@ from zoo.data.template import Template
 from zoo.data.tile_transform import TileTransform
 from zoo.data.tiles import TileGrid
 from zoo.data.transforms import Geometry, ImageTransform
+from zoo.data.visual_prompts import VisualPrompt, draw, with_visual_prompts
 from zoo.errors import ZooError
 
 
@@ -195,14 +196,19 @@ class Preprocessor:
     ) -> Example:
         """Raises ZooError, naming the sample, for unreadable media or placeholders that do not match them."""
         sample.validate()
+        prompts: list[VisualPrompt] = []
+        if self.box_codec.draws and self.transform is not None:
+            sample, prompts = with_visual_prompts(sample, vary=not generation)
         frames: list[Tensor] = []
         num_frames: list[int] = []
         geometries: list[Geometry] = []
         tile_grids: list[TileGrid | None] = []
         is_video = tuple(medium.kind == "video" for medium in sample.media) if self.transform is not None else ()
         if self.transform is not None:
-            for medium in sample.media:
+            for number, medium in enumerate(sample.media):
                 images = load_frames(medium, sample_id=sample.id, frames=self.frames)
+                drawn = [prompt for prompt in prompts if prompt.box.medium == number]
+                images = [draw(image, drawn) for image in images]
                 transform = self._transform(medium, sample)
                 if isinstance(transform, TileTransform):
                     pixels, geometry, grid = transform.apply(images[0])

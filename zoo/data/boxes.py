@@ -18,13 +18,15 @@ class BoxCodec:
     ``decode`` returns None for an answer that holds no well-formed box; corners in the wrong order are swapped.
     ``region_prompt`` is how a user's box is written for a method with region features: ``region{number} {region}``,
     ``{region}`` being the feature's position. Answers are always written by ``encode``. ``tokens`` are tokens of the
-    vocabulary that the format is written with.
+    vocabulary that the format is written with. ``draws``: a user's box is a mark on the image and words that name it
+    (``zoo.data.visual_prompts``).
     """
 
     encode: Callable[[Box, Geometry], str]
     decode: Callable[[str, Geometry], Box | None]
     region_prompt: str = ""
     tokens: tuple[str, ...] = ()
+    draws: bool = False
 
 
 _NUMERALS = re.compile(r"\[\s*(\d*\.?\d+)\s*,\s*(\d*\.?\d+)\s*,\s*(\d*\.?\d+)\s*,\s*(\d*\.?\d+)\s*\]")
@@ -103,6 +105,8 @@ BOX_CODECS: dict[str, BoxCodec] = {
     "kosmos-2-hf": _location_tokens("hf"),
     # A feature of the region where the user points at one. The published model writes no boxes; answers have numerals.
     "gpt4roi": replace(_numerals, region_prompt="region{number} {region}"),
+    # A mark drawn on the image where the user points at a region; answers have numerals.
+    "vip-llava": replace(_numerals, draws=True),
 }
 
 

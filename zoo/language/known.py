@@ -86,6 +86,45 @@ _REDPAJAMA_3B = {
     "tie_word_embeddings": False,
 }
 
+_MISTRAL_7B = {
+    "model_type": "mistral",
+    "vocab_size": 32000,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 32768,
+    "rope_theta": 1_000_000.0,
+    "rms_norm_eps": 1e-5,
+    "sliding_window": None,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "tie_word_embeddings": False,
+}
+
+
+def _qwen2(
+    *, width: int, mlp: int, num_layers: int, num_heads: int, num_groups: int, num_rows: int, tied: bool
+) -> dict[str, Any]:
+    return {
+        "model_type": "qwen2",
+        "vocab_size": num_rows,
+        "hidden_size": width,
+        "intermediate_size": mlp,
+        "num_hidden_layers": num_layers,
+        "num_attention_heads": num_heads,
+        "num_key_value_heads": num_groups,
+        "max_position_embeddings": 32768,
+        "rope_theta": 1_000_000.0,
+        "rms_norm_eps": 1e-6,
+        "bos_token_id": 151643,
+        "eos_token_id": 151645,
+        "pad_token_id": 151643,
+        "tie_word_embeddings": tied,
+    }
+
+
 KNOWN: dict[str, dict[str, Any]] = {
     "llama-7b": {"id": "huggyllama/llama-7b", "architecture": _LLAMA_7B | _FIRST},
     "redpajama-3b": {"id": "togethercomputer/RedPajama-INCITE-Base-3B-v1", "architecture": _REDPAJAMA_3B},
@@ -101,6 +140,19 @@ KNOWN: dict[str, dict[str, Any]] = {
     "llama-2-7b-chat": {"id": "meta-llama/Llama-2-7b-chat-hf", "architecture": _LLAMA_7B | _SECOND},
     "opt-2.7b": {"id": "facebook/opt-2.7b", "architecture": _opt(width=2560, num_layers=32, num_heads=32)},
     "opt-6.7b": {"id": "facebook/opt-6.7b", "architecture": _opt(width=4096, num_layers=32, num_heads=32)},
+    "mistral-7b-instruct-v0.2": {"id": "mistralai/Mistral-7B-Instruct-v0.2", "architecture": _MISTRAL_7B},
+    "qwen2-0.5b-instruct": {
+        "id": "Qwen/Qwen2-0.5B-Instruct",
+        "architecture": _qwen2(
+            width=896, mlp=4864, num_layers=24, num_heads=14, num_groups=2, num_rows=151936, tied=True
+        ),
+    },
+    "qwen2-7b-instruct": {
+        "id": "Qwen/Qwen2-7B-Instruct",
+        "architecture": _qwen2(
+            width=3584, mlp=18944, num_layers=28, num_heads=28, num_groups=4, num_rows=152064, tied=False
+        ),
+    },
     "flan-t5-xl": {"id": "google/flan-t5-xl", "architecture": _flan_t5(width=2048, mlp=5120, num_heads=32)},
     "flan-t5-xxl": {"id": "google/flan-t5-xxl", "architecture": _flan_t5(width=4096, mlp=10240, num_heads=64)},
 }

@@ -7,9 +7,11 @@ from zoo.weights.kosmos_2 import KOSMOS_2_HF
 from zoo.weights.lavis import BLIP2_OPT_LAVIS, BLIP2_T5_LAVIS, INSTRUCTBLIP_T5_LAVIS, INSTRUCTBLIP_VICUNA_LAVIS
 from zoo.weights.layouts import Layout, Rule, convert, detect, get_layout
 from zoo.weights.llava import LLAVA_HF, LLAVA_ORIGINAL
+from zoo.weights.llava_next import LLAVA_NEXT_HF, LLAVA_NEXT_ORIGINAL, LLAVA_NEXT_VIDEO_HF, LLAVA_ONEVISION_HF
 from zoo.weights.openflamingo import OPENFLAMINGO
 from zoo.weights.released import load_released
 from zoo.weights.video_llava import VIDEO_LLAVA_HF, VIDEO_LLAVA_ORIGINAL
+from zoo.weights.vip_llava import VIP_LLAVA_HF, VIP_LLAVA_ORIGINAL
 
 __all__ = [
     "BLIP2_HF",
@@ -21,10 +23,16 @@ __all__ = [
     "INSTRUCTBLIP_VICUNA_LAVIS",
     "KOSMOS_2_HF",
     "LLAVA_HF",
+    "LLAVA_NEXT_HF",
+    "LLAVA_NEXT_ORIGINAL",
+    "LLAVA_NEXT_VIDEO_HF",
+    "LLAVA_ONEVISION_HF",
     "LLAVA_ORIGINAL",
     "OPENFLAMINGO",
     "VIDEO_LLAVA_HF",
     "VIDEO_LLAVA_ORIGINAL",
+    "VIP_LLAVA_HF",
+    "VIP_LLAVA_ORIGINAL",
     "Layout",
     "Rule",
     "convert",

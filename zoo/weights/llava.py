@@ -3,17 +3,18 @@
 import dataclasses
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, LlavaConfig
+from transformers import AutoConfig, LlavaConfig, PreTrainedConfig
 
 from zoo.connectors import MLP, Linear
 from zoo.definition import Method
 from zoo.encoders import KNOWN_ENCODERS, EncoderConfig
 from zoo.encoders.families import family_of
 from zoo.errors import ZooError
+from zoo.language import LanguageModelConfig
 from zoo.paths import resolve
 from zoo.registry import get_method
 from zoo.weights.checkpoint_config import architecture, language_model, parse
@@ -30,34 +31,75 @@ def _is_hf(config: Mapping[str, Any], keys: Collection[str]) -> bool:
     return config.get("model_type") == "llava" and any("multi_modal_projector.linear_1." in key for key in keys)
 
 
-def _hf_method(config: Mapping[str, Any], folder: Path) -> Method:
-    parsed = parse(lambda: LlavaConfig.from_dict(dict(config)), folder)
-    vision, text = parsed.vision_config, parsed.text_config
-    strategy, layer = parsed.vision_feature_select_strategy, parsed.vision_feature_layer
-    if strategy == "default" and not family_of(vision.model_type, where=str(folder / "config.json")).has_class_token:
+def hf_encoder(parsed: PreTrainedConfig, base: EncoderConfig, folder: Path) -> EncoderConfig:
+    """The tower of a class of transformers of LLaVA's kind, read as its config says; images are treated as in ``base``.
+
+    Raises ZooError where the config would drop a patch for a class token that the tower does not have.
+    """
+    vision, layer = parsed.vision_config, parsed.vision_feature_layer
+    strategy = getattr(parsed, "vision_feature_select_strategy", "default")
+    has_class_token = family_of(vision.model_type, where=str(folder / "config.json")).has_class_token
+    if strategy == "default" and not has_class_token:
         raise ZooError(
             f"{folder / 'config.json'}: vision_feature_select_strategy 'default' would drop the first patch of a "
             f"{vision.model_type}, which has no class token; set it to 'full'"
         )
-    text_fields = architecture(text) | {
+    return dataclasses.replace(
+        base,
+        id="",
+        revision=None,
+        architecture=architecture(vision),
+        layer=layer if isinstance(layer, int) else -1,
+        layers=() if isinstance(layer, int) else tuple(layer),
+        class_token=strategy == "full" and has_class_token,
+    )
+
+
+def hf_language_model(parsed: PreTrainedConfig, folder: Path) -> LanguageModelConfig:
+    """The language model of a class of transformers of LLaVA's kind, with the id of its placeholder."""
+    fields = architecture(parsed.text_config) | {
         "tie_word_embeddings": bool(parsed.tie_word_embeddings),
         IMAGE_TOKEN_FIELD: parsed.image_token_id,
     }
+    return language_model(fields, folder)
+
+
+def _hf_method(config: Mapping[str, Any], folder: Path) -> Method:
+    parsed = parse(lambda: LlavaConfig.from_dict(dict(config)), folder)
     base = get_method("llava-1.5")
     return dataclasses.replace(
         base,
-        encoder=dataclasses.replace(
-            base.encoder,
-            id="",
-            revision=None,
-            architecture=architecture(vision),
-            layer=layer if isinstance(layer, int) else -1,
-            layers=() if isinstance(layer, int) else tuple(layer),
-            class_token=strategy == "full" and family_of(vision.model_type, where="vision_config").has_class_token,
-        ),
+        encoder=hf_encoder(parsed, base.encoder, folder),
         connector=MLP(depth=2, activation=parsed.projector_hidden_act),
-        language_model=language_model(text_fields, folder),
+        language_model=hf_language_model(parsed, folder),
     )
+
+
+def hf_rules(connector: Iterable[tuple[str, str]]) -> dict[str, tuple[Rule, ...]]:
+    """Both directions for a class of transformers of LLaVA's kind, from (their, our) names inside its connector.
+
+    They cover files of the hub (transformers 4 and before), files of transformers 5, and its names in memory.
+    """
+    connector = tuple(connector)
+    return {
+        "to_canonical": (
+            Rule("language_model.lm_head.", "language_model.model.lm_head."),
+            Rule("lm_head.", "language_model.model.lm_head."),
+            Rule("language_model.model.", "language_model.model.model."),
+            Rule("model.language_model.", "language_model.model.model."),
+            Rule("vision_tower.vision_model.", "encoder.model."),
+            Rule("model.vision_tower.vision_model.", "encoder.model."),
+            Rule("vision_tower.", "encoder.model."),
+            Rule("model.vision_tower.", "encoder.model."),
+            *(Rule(f"{prefix}{theirs}", ours) for theirs, ours in connector for prefix in ("", "model.")),
+        ),
+        "from_canonical": (
+            Rule("language_model.model.lm_head.", "language_model.lm_head."),
+            Rule("language_model.model.model.", "language_model.model."),
+            Rule("encoder.model.", "vision_tower.vision_model."),
+            *(Rule(ours, theirs) for theirs, ours in connector),
+        ),
+    }
 
 
 def projector_zero_keys(config: Mapping[str, Any]) -> Collection[str]:
@@ -67,32 +109,16 @@ def projector_zero_keys(config: Mapping[str, Any]) -> Collection[str]:
     return frozenset({"connector.layers.0.bias", "connector.layers.1.bias"})
 
 
-# The rules cover files of the hub (transformers 4 and before), files of transformers 5, and its names in memory.
 LLAVA_HF = register_layout(
     Layout(
         name="llava-hf",
         matches=_is_hf,
         method_from_config=_hf_method,
-        to_canonical=(
-            Rule("language_model.lm_head.", "language_model.model.lm_head."),
-            Rule("lm_head.", "language_model.model.lm_head."),
-            Rule("language_model.model.", "language_model.model.model."),
-            Rule("model.language_model.", "language_model.model.model."),
-            Rule("vision_tower.vision_model.", "encoder.model."),
-            Rule("model.vision_tower.vision_model.", "encoder.model."),
-            Rule("vision_tower.", "encoder.model."),
-            Rule("model.vision_tower.", "encoder.model."),
-            Rule("multi_modal_projector.linear_1.", "connector.layers.0."),
-            Rule("model.multi_modal_projector.linear_1.", "connector.layers.0."),
-            Rule("multi_modal_projector.linear_2.", "connector.layers.1."),
-            Rule("model.multi_modal_projector.linear_2.", "connector.layers.1."),
-        ),
-        from_canonical=(
-            Rule("language_model.model.lm_head.", "language_model.lm_head."),
-            Rule("language_model.model.model.", "language_model.model."),
-            Rule("encoder.model.", "vision_tower.vision_model."),
-            Rule("connector.layers.0.", "multi_modal_projector.linear_1."),
-            Rule("connector.layers.1.", "multi_modal_projector.linear_2."),
+        **hf_rules(
+            (
+                ("multi_modal_projector.linear_1.", "connector.layers.0."),
+                ("multi_modal_projector.linear_2.", "connector.layers.1."),
+            )
         ),
         constants=(".rotary_emb.inv_freq", ".embeddings.position_ids"),
         zero_keys=projector_zero_keys,
