@@ -68,6 +68,7 @@ def test_module_that_registers_another_name_is_said(monkeypatch):
         (lambda facts: facts["capabilities"].append("smell"), "unknown capability 'smell'"),
         (lambda facts: facts["weights"][0].pop("licence"), "lacks 'licence'"),
         (lambda facts: facts["weights"][0].update(size=7), "has unknown key 'size'"),
+        (lambda facts: facts["weights"][0].update(sha256="0f"), "weights.sha256 must be"),
         (lambda facts: facts["published"][0].update(value="78.5"), "published.value must be"),
     ],
 )

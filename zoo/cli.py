@@ -110,6 +110,11 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--gradients", action="store_true", help="norms of the loss's gradients too (grads.json)")
     command.add_argument("--json", action="store_true")
 
+    command = _add(commands, "pull", _pull, "fetch a checkpoint from the hub and check its hashes; prints the folder")
+    command.add_argument("id", help="hub id, owner/name")
+    command.add_argument("--revision", help="branch, tag or commit; default: what registry.yaml pins, else main")
+    command.add_argument("--local-dir", help="folder for the files; default: the hub's cache (HF_HOME)")
+
     data = commands.add_parser("data", help="check data files, write synthetic scenes", description="Data tools.")
     tools = data.add_subparsers(dest="tool", required=True, metavar="TOOL")
     command = _add(tools, "check", _data_check, "look for missing media, wrong placeholders, cut-off answers")
@@ -280,6 +285,12 @@ def _verify(options: argparse.Namespace) -> int:
     report = verify(options.folder, tolerance=options.tolerance, gradients=options.gradients)
     print(json.dumps(report.as_dict(), indent=1) if options.json else report.render())
     return 0 if report.passed else UNEQUAL
+
+
+def _pull(options: argparse.Namespace) -> None:
+    from zoo.hub import pull
+
+    print(pull(options.id, revision=options.revision, local_dir=options.local_dir))
 
 
 def _data_check(options: argparse.Namespace) -> int:

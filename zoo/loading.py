@@ -1,4 +1,4 @@
-"""Load a trained model: a run folder, a checkpoint, or a released checkpoint in a known layout."""
+"""Load a trained model: a run folder, a checkpoint, or a released checkpoint in a known layout, here or on the hub."""
 
 from pathlib import Path
 
@@ -6,25 +6,63 @@ import torch
 
 from zoo.errors import ZooError
 from zoo.factory import build_model
+from zoo.hub import is_hub_id, pull
 from zoo.model import VLM
+from zoo.paths import ASSETS, resolve
 from zoo.run import CONFIG_FILE, load_run
 from zoo.training.checkpoint import STATE_FILE, WEIGHTS_FILE, list_checkpoints, load_weights, read_state
 from zoo.training.tuning import prepare_adapters
 
+SHIPPED_SETTING = "scenes-tiny"
 
-def load(path_or_id: "str | Path", *, dtype: torch.dtype = torch.float32) -> VLM:
+
+def shipped_weights(setting: str = SHIPPED_SETTING) -> dict[str, Path]:
+    """Method -> folder of the weights trained under a setting that are part of the package."""
+    return {path.parent.name: path.parent for path in sorted((ASSETS / setting / "weights").glob(f"*/{WEIGHTS_FILE}"))}
+
+
+def locate(path_or_id: "str | Path", *, revision: str | None = None) -> Path:
+    """The folder of a model: itself, of an id that ZOO_PATHS maps, of shipped weights, or fetched from the hub.
+
+    Raises:
+        ZooError: there is no such folder, method with shipped weights, or repository.
+    """
+    if (folder := Path(path_or_id)).is_dir():
+        return folder
+    name = str(path_or_id)
+    if name in (shipped := shipped_weights()):
+        return shipped[name]
+    if (folder := Path(resolve(name))).is_dir():
+        return folder
+    # A mistyped path below a folder of ours is no id of the hub.
+    if isinstance(path_or_id, Path) or not is_hub_id(name) or Path(name).parent.is_dir():
+        raise ZooError(
+            f"{name} is no folder; give a run, a checkpoint, a hub id (owner/name), or a method with shipped weights"
+            + (f" ({', '.join(shipped)})" if shipped else "")
+        )
+    return pull(name, revision=revision)
+
+
+def load(
+    path_or_id: "str | Path",
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: "str | torch.device" = "cpu",
+    revision: str | None = None,
+) -> VLM:
     """A model ready for evaluation.
 
     Args:
         path_or_id: the folder of a run of ours (or its model/ or one of its checkpoints/), or of a released checkpoint
-            whose layout ``zoo.weights`` knows.
+            whose layout ``zoo.weights`` knows; the hub id of either; or a method whose trained weights are shipped.
+        dtype: of the parameters.
+        device: where the model is to be.
+        revision: of a hub id: branch, tag or commit.
 
     Raises:
         ZooError: nothing loadable there, a missing or extra key, another frozen base than the run's.
     """
-    folder = Path(path_or_id)
-    if not folder.is_dir():
-        raise ZooError(f"{path_or_id} is no folder; give a run folder or a checkpoint folder")
+    folder = locate(path_or_id, revision=revision)
     if (folder / "model" / WEIGHTS_FILE).is_file():
         folder = folder / "model"
     elif not (folder / WEIGHTS_FILE).is_file() and (found := list_checkpoints(folder / "checkpoints")):
@@ -32,7 +70,7 @@ def load(path_or_id: "str | Path", *, dtype: torch.dtype = torch.float32) -> VLM
     if not (folder / WEIGHTS_FILE).is_file():
         from zoo.weights import load_released
 
-        return load_released(folder, dtype=dtype)
+        return load_released(folder, dtype=dtype, device=device)
     config = load_run(folder / CONFIG_FILE)
     stages = config.method.stages
     if (folder / STATE_FILE).is_file():
@@ -40,4 +78,4 @@ def load(path_or_id: "str | Path", *, dtype: torch.dtype = torch.float32) -> VLM
     model = build_model(config.method, seed=config.seed, dtype=dtype, attention=config.training.attention)
     prepare_adapters(model, stages, config.seed)
     load_weights(model, stages, folder)
-    return model.eval()
+    return model.to(device).eval()

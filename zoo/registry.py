@@ -25,6 +25,8 @@ ENTRY_KEYS = {
     "published": list,
 }
 WEIGHT_KEYS = {"id": str, "revision": str, "layout": str, "licence": str, "base": list, "confidence": str}
+# File -> its hash, where the revision is pinned to a commit: then it is checked without asking the hub.
+OPTIONAL_WEIGHT_KEYS = {"sha256": dict}
 PUBLISHED_KEYS = {"benchmark": str, "metric": str, "value": (int, float), "variant": str, "source": str}
 
 _constructors: dict[str, Callable[[], "Method"]] = {}
@@ -93,9 +95,13 @@ def schema_errors(name: str, facts: dict[str, Any]) -> list[str]:
     if facts.get("family") not in FAMILIES:
         errors.append(f"{name}: unknown family {facts.get('family')!r}")
     errors += [f"{name}: unknown capability {c!r}" for c in facts.get("capabilities", []) if c not in CAPABILITIES]
-    for key, allowed in (("weights", WEIGHT_KEYS), ("published", PUBLISHED_KEYS)):
+    for key, needed, optional in (
+        ("weights", WEIGHT_KEYS, OPTIONAL_WEIGHT_KEYS),
+        ("published", PUBLISHED_KEYS, {}),
+    ):
+        allowed = needed | optional
         for row in facts.get(key, []):
-            errors += [f"{name}: {key} entry {row} lacks {k!r}" for k in allowed if k not in row]
+            errors += [f"{name}: {key} entry {row} lacks {k!r}" for k in needed if k not in row]
             errors += [f"{name}: {key} entry has unknown key {k!r}" for k in row if k not in allowed]
             errors += [
                 f"{name}: {key}.{k} must be a {allowed[k]}, not {value!r}"
