@@ -7,9 +7,14 @@ from zoo.weights.kosmos_2 import KOSMOS_2_HF
 from zoo.weights.lavis import BLIP2_OPT_LAVIS, BLIP2_T5_LAVIS, INSTRUCTBLIP_T5_LAVIS, INSTRUCTBLIP_VICUNA_LAVIS
 from zoo.weights.layouts import Layout, Rule, convert, detect, get_layout
 from zoo.weights.llava import LLAVA_HF, LLAVA_ORIGINAL
+from zoo.weights.llava_like import GPT4ROI_ORIGINAL, SHIKRA_ORIGINAL, VIDEO_CHATGPT_ORIGINAL
+from zoo.weights.llava_lora import LLAVA_LORA
 from zoo.weights.llava_next import LLAVA_NEXT_HF, LLAVA_NEXT_ORIGINAL, LLAVA_NEXT_VIDEO_HF, LLAVA_ONEVISION_HF
+from zoo.weights.minigpt_4 import MINIGPT_4_ORIGINAL
 from zoo.weights.openflamingo import OPENFLAMINGO
+from zoo.weights.otter import OTTER
 from zoo.weights.released import load_released
+from zoo.weights.video_llama import VIDEO_LLAMA_ORIGINAL
 from zoo.weights.video_llava import VIDEO_LLAVA_HF, VIDEO_LLAVA_ORIGINAL
 from zoo.weights.vip_llava import VIP_LLAVA_HF, VIP_LLAVA_ORIGINAL
 
@@ -17,18 +22,25 @@ __all__ = [
     "BLIP2_HF",
     "BLIP2_OPT_LAVIS",
     "BLIP2_T5_LAVIS",
+    "GPT4ROI_ORIGINAL",
     "IDEFICS_HF",
     "INSTRUCTBLIP_HF",
     "INSTRUCTBLIP_T5_LAVIS",
     "INSTRUCTBLIP_VICUNA_LAVIS",
     "KOSMOS_2_HF",
     "LLAVA_HF",
+    "LLAVA_LORA",
     "LLAVA_NEXT_HF",
     "LLAVA_NEXT_ORIGINAL",
     "LLAVA_NEXT_VIDEO_HF",
     "LLAVA_ONEVISION_HF",
     "LLAVA_ORIGINAL",
+    "MINIGPT_4_ORIGINAL",
     "OPENFLAMINGO",
+    "OTTER",
+    "SHIKRA_ORIGINAL",
+    "VIDEO_CHATGPT_ORIGINAL",
+    "VIDEO_LLAMA_ORIGINAL",
     "VIDEO_LLAVA_HF",
     "VIDEO_LLAVA_ORIGINAL",
     "VIP_LLAVA_HF",

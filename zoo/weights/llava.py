@@ -135,12 +135,16 @@ _ORIGINAL_TYPES = {
     "LlavaLlamaForCausalLM": "llama",
 }
 
+# model_type of methods with the same key names.
+_METHODS_ON_LLAVA = ("shikra", "VideoChatGPT")
+
 
 def _is_original(config: Mapping[str, Any], keys: Collection[str]) -> bool:
     # A learned end-of-row vector is LLaVA-1.6's: tiles of several sizes, another layout.
     has_projector = any(re.match(r"model\.mm_projector\.(\d+\.)?weight$", key) for key in keys)
-    others = {"vision_config", "mm_video_tower"} & config.keys()
-    return has_projector and not others and "model.image_newline" not in keys
+    others = {"vision_config", "mm_video_tower"} & config.keys() or config.get("model_type") in _METHODS_ON_LLAVA
+    others = others or any(key.startswith(("model.image_newline", "model.spi_module.")) for key in keys)
+    return bool(config) and has_projector and not others
 
 
 def _original_projector(config: Mapping[str, Any], file: Path) -> MLP | Linear:

@@ -21,10 +21,11 @@ from zoo.model import VLM
 from zoo.registry import get_method
 from zoo.weights.layouts import Layout, Rule, register_layout
 
+Names = tuple[tuple[str, str], ...]
 _MAX_DEPTH = 32
 # No released model has another width; the number of heads follows from it.
-_HEAD_DIM = 64
-_RESAMPLER_NAMES = (
+HEAD_DIM = 64
+RESAMPLER_NAMES: Names = (
     ("0.norm_media.", "attention.media_norm."),
     ("0.norm_latents.", "attention.latent_norm."),
     ("0.to_q.", "attention.query."),
@@ -34,7 +35,7 @@ _RESAMPLER_NAMES = (
     ("1.1.", "mlp.input."),
     ("1.3.", "mlp.output."),
 )
-_BLOCK_NAMES = (
+BLOCK_NAMES: Names = (
     ("attn.norm.", "attention.norm."),
     ("attn.to_q.", "attention.query."),
     ("attn.to_kv.", "attention.key_value."),
@@ -50,16 +51,27 @@ _FAMILIES = (("gpt_neox.", "embed_out."), ("model.", "lm_head."))
 _GATED = re.compile(r"lang_encoder\.(gpt_neox\.|model\.)layers\.(\d+)\.gated_cross_attn_layer\.")
 
 
-def _pairs(body: str, head: str, layers: Collection[int], every: int) -> Iterator[tuple[str, str]]:
-    """(OpenFlamingo's prefix, ours), the longer first. Prefixes of the frozen parts are in no released file."""
+def pairs(
+    body: str,
+    head: str,
+    layers: Collection[int],
+    every: int,
+    *,
+    resampler: Names = RESAMPLER_NAMES,
+    block: Names = BLOCK_NAMES,
+) -> Iterator[tuple[str, str]]:
+    """(OpenFlamingo's prefix, ours), the longer first, from (theirs, ours) below a layer of the resampler and a block.
+
+    Prefixes of the frozen parts are in no released file.
+    """
     for layer in sorted(layers):
         theirs, ours = f"lang_encoder.{body}layers.{layer}.", f"language_model.model.{body}layers.{layer}."
         if (layer + 1) % every == 0:
-            for old, new in _BLOCK_NAMES:
+            for old, new in block:
                 yield f"{theirs}gated_cross_attn_layer.{old}", f"fusion.blocks.{(layer + 1) // every - 1}.{new}"
         yield f"{theirs}decoder_layer.", ours
     for number in range(_MAX_DEPTH):
-        for old, new in _RESAMPLER_NAMES:
+        for old, new in resampler:
             yield f"perceiver.layers.{number}.{old}", f"connector.layers.{number}.{new}"
     yield "perceiver.latents", "connector.latents"
     yield "perceiver.frame_embs", "connector.frame_embeddings"
@@ -85,14 +97,14 @@ def _to_canonical(keys: Collection[str]) -> tuple[Rule, ...]:
             "not supported, take one on RedPajama-INCITE"
         )
     layers = gated | _numbers(plain, rf"lang_encoder\.{re.escape(body)}layers\.(\d+)\.")
-    return tuple(Rule(wrapper + theirs, ours) for theirs, ours in _pairs(body, head, layers, min(gated) + 1))
+    return tuple(Rule(wrapper + theirs, ours) for theirs, ours in pairs(body, head, layers, min(gated) + 1))
 
 
 def _from_canonical(keys: Collection[str]) -> tuple[Rule, ...]:
     body, head = next(x for x in _FAMILIES if any(key.startswith(f"language_model.model.{x[0]}") for key in keys))
     layers = _numbers(keys, rf"language_model\.model\.{re.escape(body)}layers\.(\d+)\.")
     every = len(layers) // max(1, len(_numbers(keys, r"fusion\.blocks\.(\d+)\.")))
-    return tuple(Rule(ours, theirs) for theirs, ours in _pairs(body, head, layers, every))
+    return tuple(Rule(ours, theirs) for theirs, ours in pairs(body, head, layers, every))
 
 
 def _is_openflamingo(config: Mapping[str, Any], keys: Collection[str]) -> bool:
@@ -108,10 +120,10 @@ def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {
         "num_latents": len(state["perceiver.latents"]),
         "depth": depth,
-        "num_heads": len(state["perceiver.layers.0.0.to_q.weight"]) // _HEAD_DIM,
+        "num_heads": len(state["perceiver.layers.0.0.to_q.weight"]) // HEAD_DIM,
         "num_frame_embeddings": len(state["perceiver.frame_embs"]) if "perceiver.frame_embs" in state else 0,
         "every": min(gated) + 1,
-        "num_block_heads": len(first) // _HEAD_DIM,
+        "num_block_heads": len(first) // HEAD_DIM,
     }
 
 
@@ -119,8 +131,8 @@ def _method(sizes: Mapping[str, Any], folder: Path) -> Method:
     fields = ("num_latents", "depth", "num_heads", "num_frame_embeddings")
     return dataclasses.replace(
         get_method("openflamingo"),
-        connector=Resampler(head_dim=_HEAD_DIM, **{name: sizes[name] for name in fields}),
-        fusion=GatedCrossAttention(every=sizes["every"], num_heads=sizes["num_block_heads"], head_dim=_HEAD_DIM),
+        connector=Resampler(head_dim=HEAD_DIM, **{name: sizes[name] for name in fields}),
+        fusion=GatedCrossAttention(every=sizes["every"], num_heads=sizes["num_block_heads"], head_dim=HEAD_DIM),
     )
 
 
