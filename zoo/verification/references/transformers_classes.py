@@ -45,7 +45,7 @@ def media_inputs(
     return found
 
 
-@whole_model("LlavaForConditionalGeneration", "Blip2ForConditionalGeneration")
+@whole_model("LlavaForConditionalGeneration", "VipLlavaForConditionalGeneration", "Blip2ForConditionalGeneration")
 def images(arguments: Arguments, model: VLM, case: Case) -> Reading:
     text = text_arguments(arguments)
     media = media_inputs(arguments, case, text["ids"], [("pixel_values", "image_token_id", False)])
@@ -57,6 +57,38 @@ def images_and_videos(arguments: Arguments, model: VLM, case: Case) -> Reading:
     text = text_arguments(arguments)
     kinds = [("pixel_values_images", "image_token_id", False), ("pixel_values_videos", "video_token_id", True)]
     return Reading(batch=make_batch(model, media=media_inputs(arguments, case, text["ids"], kinds), **text))
+
+
+def tiled_images(arguments: Arguments, model: VLM, case: Case, ids: Tensor) -> list[MediaInput]:
+    """Images as (images, most tiles, 3, size, size), padded with tiles that nobody sees; ``image_sizes`` (height,
+    width) of the originals. With ``batch_num_images``, images of rows with several of them are not cut.
+    """
+    pixels = arguments.get("pixel_values")
+    sizes, per_row = arguments.get("image_sizes"), arguments.get("batch_num_images")
+    if pixels is None:
+        return []
+    if sizes is None:
+        raise ZooError("the probe has pixel_values without image_sizes; store it among the inputs")
+    is_cut = [True] * len(sizes) if per_row is None else [n == 1 for n in per_row.tolist() for _ in range(n)]
+    transform = model.encoder.tile_transform
+    grids = [transform.grid((width, height)) if cut else None for (height, width), cut in zip(sizes.tolist(), is_cut)]
+    counts = [1 if grid is None else grid.num_frames for grid in grids]
+    # Without padding, the tiles of all images follow one another.
+    groups = list(pixels.split(counts)) if pixels.ndim == 4 else [x[:count] for x, count in zip(pixels, counts)]
+    return [MediaInput(frames=groups, mask=placeholders(case, ids, "image_token_id"), tile_grids=grids)]
+
+
+# What their projectors give are patches of tiles, not yet arranged; frames of NeXT-Video are pooled before.
+@whole_model("LlavaNextForConditionalGeneration", soft_tokens=())
+@whole_model(
+    "LlavaNextVideoForConditionalGeneration", soft_tokens=(), video_tokens=("video_hidden_states", "projected")
+)
+@whole_model("LlavaOnevisionForConditionalGeneration", soft_tokens=())
+def tiles_and_videos(arguments: Arguments, model: VLM, case: Case) -> Reading:
+    text = text_arguments(arguments)
+    kinds = [("pixel_values_videos", "video_token_id", True)]
+    media = tiled_images(arguments, model, case, text["ids"]) + media_inputs(arguments, case, text["ids"], kinds)
+    return Reading(batch=make_batch(model, media=media, **text))
 
 
 def _instruction(arguments: Arguments) -> dict[str, Tensor]:
