@@ -202,14 +202,11 @@ class VLM(nn.Module):
         options: dict[str, Any] = {}
         if batch.decoder_labels is not None:
             options["decoder_input_ids"] = self.language_model.shifted_right(batch.decoder_labels)
-        elif not with_logits and self.language_model.accepts("logits_to_keep"):
-            # The projection to the vocabulary is a good part of a step; most positions are prompt.
-            kept = supervised.any(0).nonzero()[:, 0]
-            options["logits_to_keep"] = kept
-            targets, supervised = targets[:, kept], supervised[:, kept]
         if self.language_model.accepts("position_ids"):
             options["position_ids"] = batch.position_ids
-        with self.fusion.reading(soft, batch):
+        # The projection to the vocabulary is a good part of a step, and most positions are prompt.
+        projected = nullcontext() if with_logits else self.language_model.projecting_only(supervised)
+        with self.fusion.reading(soft, batch), projected:
             logits = self.language_model.model(
                 inputs_embeds=embeddings,
                 attention_mask=batch.attention_mask if batch.documents is None else _document_mask(batch.documents),
@@ -217,9 +214,8 @@ class VLM(nn.Module):
                 **options,
             ).logits
         # Positions without a label are left out before the cast: float32 logits of a whole row are the largest tensor.
-        losses = functional.cross_entropy(
-            logits[:, : targets.shape[1]][supervised].float(), targets[supervised], reduction="sum"
-        )
+        wanted = logits[:, : targets.shape[1]][supervised] if with_logits else logits
+        losses = functional.cross_entropy(wanted.float(), targets[supervised], reduction="sum")
         num_supervised = int(supervised.sum())
         return Output(logits=logits if with_logits else None, loss_sum=losses, num_supervised=num_supervised)
 

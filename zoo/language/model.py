@@ -1,6 +1,8 @@
 """A language model with its tokenizer. The network is transformers' own class; nothing of it is copied or patched."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,19 @@ class LanguageModel(nn.Module):
     def accepts(self, argument: str) -> bool:
         """Whether the network's forward has an argument of this name."""
         return argument in inspect.signature(self.model.forward).parameters
+
+    @contextmanager
+    def projecting_only(self, positions: Tensor) -> Iterator[None]:
+        """Inside, the network's logits are (n, vocabulary): of the n positions that are True in (rows, up to length)."""
+
+        def pick(head: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+            return (args[0][:, : positions.shape[1]][positions],)
+
+        handle = self.model.get_output_embeddings().register_forward_pre_hook(pick)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def shifted_right(self, labels: Tensor) -> Tensor:
         """The decoder's input for its target (rows, length): the start token, then all but the last id."""
