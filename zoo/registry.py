@@ -26,7 +26,9 @@ ENTRY_KEYS = {
 }
 WEIGHT_KEYS = {"id": str, "revision": str, "layout": str, "licence": str, "base": list, "confidence": str}
 # File -> its hash, where the revision is pinned to a commit: then it is checked without asking the hub.
-OPTIONAL_WEIGHT_KEYS = {"sha256": dict}
+# form: what the files are without their base: whole (the default), partial, delta (a difference to it) or adapter.
+OPTIONAL_WEIGHT_KEYS = {"sha256": dict, "form": str}
+WEIGHT_FORMS = ("whole", "partial", "delta", "adapter")
 PUBLISHED_KEYS = {"benchmark": str, "metric": str, "value": (int, float), "variant": str, "source": str}
 
 _constructors: dict[str, Callable[[], "Method"]] = {}
@@ -95,6 +97,11 @@ def schema_errors(name: str, facts: dict[str, Any]) -> list[str]:
     if facts.get("family") not in FAMILIES:
         errors.append(f"{name}: unknown family {facts.get('family')!r}")
     errors += [f"{name}: unknown capability {c!r}" for c in facts.get("capabilities", []) if c not in CAPABILITIES]
+    errors += [
+        f"{name}: weights.form {row['form']!r} is none of {', '.join(WEIGHT_FORMS)}"
+        for row in facts.get("weights", [])
+        if row.get("form", WEIGHT_FORMS[0]) not in WEIGHT_FORMS
+    ]
     for key, needed, optional in (
         ("weights", WEIGHT_KEYS, OPTIONAL_WEIGHT_KEYS),
         ("published", PUBLISHED_KEYS, {}),
