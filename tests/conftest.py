@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hub_server import local_hub  # noqa: F401 - a fixture for all
 from tiny import COLOURS, IMAGE_SIZE, clip, conversation, image, llama, picture, t5, train_tokenizer
 
 from zoo.data.sample import Box, Medium, Sample

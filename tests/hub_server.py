@@ -9,6 +9,9 @@ from collections import defaultdict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+import pytest
+from huggingface_hub import constants
+
 LARGE = 1000  # from here on a file is stored by its sha256, as the hub does with weights
 
 
@@ -204,3 +207,22 @@ ROUTES = (
     (r"PUT /upload/(\w+)", _Handler.upload),
     (rf"POST /api/models/{_REPO}/commit/([^/]+)", _Handler.commit_files),
 )
+
+
+@pytest.fixture
+def local_hub(monkeypatch, tmp_path):
+    """A hub that huggingface_hub talks to instead of the real one, with a cache of its own."""
+    server = Hub()
+    address = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    for name, value in {
+        "ENDPOINT": server.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": address,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_CACHE": str(tmp_path / "home" / "hub"),
+        "HF_HUB_OFFLINE": False,
+        "HF_HUB_DISABLE_XET": True,
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    yield server
+    server.shutdown()
+    server.server_close()

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from hub_server import Hub, sha256
+from hub_server import sha256
 from huggingface_hub import constants
 from safetensors.torch import save
 
@@ -21,21 +21,9 @@ WEIGHTS = save({"weight": torch.arange(2000.0)})
 
 
 @pytest.fixture
-def hub(monkeypatch, tmp_path):
-    server = Hub()
-    server.repos[ID] |= {"config.json": b'{"model_type": "x"}', "model.safetensors": WEIGHTS}
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    yield server
-    server.shutdown()
-    server.server_close()
+def hub(local_hub):
+    local_hub.repos[ID] |= {"config.json": b'{"model_type": "x"}', "model.safetensors": WEIGHTS}
+    return local_hub
 
 
 def refusal(*arguments, **options):

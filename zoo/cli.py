@@ -110,10 +110,31 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--gradients", action="store_true", help="norms of the loss's gradients too (grads.json)")
     command.add_argument("--json", action="store_true")
 
+    command = _add(commands, "chat", _chat, "talk with a model about images and videos")
+    command.add_argument("model", help="a method (its shipped tiny weights, or --weights), a run, a folder or a hub id")
+    command.add_argument("--weights", metavar="ID_OR_FOLDER", help="weights of the method")
+    command.add_argument("--setting", help="whose shipped weights and prompts (default: scenes-tiny)")
+    command.add_argument("--image", action="append", default=[], metavar="FILE", help="shown with the first question")
+    command.add_argument("--video", action="append", default=[], metavar="FILE", help="a file or a folder of frames")
+    command.add_argument("--message", metavar="TEXT", help="ask this and end, instead of a conversation")
+    command.add_argument("--max-new-tokens", type=int, default=128)
+    command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: by the device")
+
     command = _add(commands, "pull", _pull, "fetch a checkpoint from the hub and check its hashes; prints the folder")
     command.add_argument("id", help="hub id, owner/name")
     command.add_argument("--revision", help="branch, tag or commit; default: what registry.yaml pins, else main")
     command.add_argument("--local-dir", help="folder for the files; default: the hub's cache (HF_HOME)")
+
+    command = _add(commands, "pack", _pack, "write a run's weights, config and generated card to a folder")
+    command.add_argument("folder", metavar="run", help="folder of a finished run")
+    command.add_argument("out", help="folder to write; zoo.load and zoo chat take it")
+    command.add_argument("--evaluation", help="folder of zoo evaluate --out; default: the comparison's of the run")
+
+    command = _add(commands, "push", _push, "pack a run and upload it to the hub")
+    command.add_argument("folder", metavar="run", help="folder of a finished run")
+    command.add_argument("id", help="hub id, owner/name; made where it does not exist")
+    command.add_argument("--evaluation", help="folder of zoo evaluate --out; default: the comparison's of the run")
+    command.add_argument("--private", action="store_true", help="make a new repository private")
 
     data = commands.add_parser("data", help="check data files, write synthetic scenes", description="Data tools.")
     tools = data.add_subparsers(dest="tool", required=True, metavar="TOOL")
@@ -287,10 +308,41 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if report.passed else UNEQUAL
 
 
+def _chat(options: argparse.Namespace) -> None:
+    from zoo.chat import answer, open_chat, talk
+
+    chat = open_chat(
+        options.model,
+        weights=options.weights,
+        setting=options.setting,
+        max_new_tokens=options.max_new_tokens,
+        dtype=options.dtype,
+    )
+    for kind in ("image", "video"):
+        for file in getattr(options, kind):
+            chat.show(kind, file)
+    if options.message is not None:
+        print(answer(chat, options.message))
+    else:
+        talk(chat)
+
+
 def _pull(options: argparse.Namespace) -> None:
     from zoo.hub import pull
 
     print(pull(options.id, revision=options.revision, local_dir=options.local_dir))
+
+
+def _pack(options: argparse.Namespace) -> None:
+    from zoo.package import package
+
+    print(package(options.folder, options.out, evaluation=options.evaluation))
+
+
+def _push(options: argparse.Namespace) -> None:
+    from zoo.package import push_run
+
+    print(push_run(options.folder, options.id, evaluation=options.evaluation, private=options.private))
 
 
 def _data_check(options: argparse.Namespace) -> int:
