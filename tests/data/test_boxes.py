@@ -26,7 +26,14 @@ from zoo.errors import ZooError
 KNOWN = json.loads((Path(__file__).parent / "boxes.json").read_text())
 UNIT = Geometry(width=1, height=1, size=1, scale_x=1.0, scale_y=1.0, offset_x=0.0, offset_y=0.0)
 # The largest error of a corner that a format makes, as a fraction of the frame.
-PRECISION = {"numerals": 0.005, "shikra": 0.0005, "kosmos-2": 1 / 32, "kosmos-2-hf": 1 / 32, "gpt4roi": 0.005}
+PRECISION = {
+    "numerals": 0.005,
+    "shikra": 0.0005,
+    "kosmos-2": 1 / 32,
+    "kosmos-2-hf": 1 / 32,
+    "gpt4roi": 0.005,
+    "vip-llava": 0.005,
+}
 
 
 @st.composite

@@ -295,7 +295,7 @@ def test_a_missing_tower_is_not_left_random(copy):
 
 
 def test_unreadable_checkpoints_are_refused_by_file(copy):
-    assert "model_type 'llava_next'" in refusal_after(copy, lambda: rewrite(copy, model_type="llava_next"))
+    assert "model_type 'llava_x'" in refusal_after(copy, lambda: rewrite(copy, model_type="llava_x"))
     assert "config.json" in refusal_after(
         copy, lambda: rewrite(copy, model_type="llava", text_config={"model_type": "x"})
     )

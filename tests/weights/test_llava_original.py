@@ -162,7 +162,7 @@ def test_what_is_not_llava_1_5_is_refused(tmp_path):
     assert "model_type" in refusal(write(tmp_path / "c", expected, state, model_type="llava_mpt"))
     assert "mm_vision_tower" in refusal(write(tmp_path / "d", expected, state, mm_vision_tower=None))
     newline = state | {"model.image_newline": torch.rand(32)}
-    assert "layouts" in refusal(write(tmp_path / "e", expected, newline))
+    assert "image_aspect_ratio" in refusal(write(tmp_path / "e", expected, newline))
 
 
 def test_a_projector_needs_its_base(tmp_path):
