@@ -93,7 +93,7 @@ def test_a_thread_of_an_image_has_a_grid():
 
 def test_grids_without_tiles_are_refused():
     for grids in ((), ((0, 1),), ((1, 2, 3),)):
-        with pytest.raises(ZooError, match="tiles.grids"):
+        with pytest.raises(ZooError, match=r"tiles\.grids"):
             Tiles(grids=grids)
 
 
