@@ -1,4 +1,4 @@
-"""Score one answer (exact match, yes/no, box IoU) and summarise yes/no answers the way POPE does."""
+"""Score one generated answer to an evaluation item: exact match, yes/no, box IoU."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,9 +8,9 @@ from typing import Any
 from zoo.data.sample import Box
 from zoo.errors import ZooError
 from zoo.evaluation.items import Item
+from zoo.evaluation.metrics.boxes import IOU_THRESHOLD, iou
 from zoo.evaluation.parsing import normalise_answer, parse_yes_no
 
-IOU_THRESHOLD = 0.5
 DEFAULT_YES_NO_RULE = "strict"
 METRICS = ("exact_match", "yes_no", "box_iou")
 
@@ -86,54 +86,3 @@ def _score_box(item: Item, prediction: str, parse_box: BoxParser | None) -> Scor
     overlap = max(iou(box, reference) for reference in item.boxes)
     parsed = f"{box.x0:g} {box.y0:g} {box.x1:g} {box.y1:g}"
     return Score(value=float(overlap >= IOU_THRESHOLD), parsed=parsed, extra={"iou": overlap})
-
-
-def iou(first: Box, second: Box) -> float:
-    """Intersection over union of two boxes in continuous pixels (no +1 on widths); 0 for empty or inverted boxes."""
-    width = min(first.x1, second.x1) - max(first.x0, second.x0)
-    height = min(first.y1, second.y1) - max(first.y0, second.y0)
-    if width <= 0 or height <= 0:
-        return 0.0
-    intersection = width * height
-    return intersection / (_area(first) + _area(second) - intersection)
-
-
-def _area(box: Box) -> float:
-    return (box.x1 - box.x0) * (box.y1 - box.y0)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class YesNoSummary:
-    """Fractions in [0, 1]; yes is the positive class. A fraction whose denominator is zero is 0."""
-
-    accuracy: float
-    precision: float
-    recall: float
-    f1: float
-    yes_ratio: float
-    num_items: int
-    num_unparsed: int
-
-
-def summarise_yes_no(references: Sequence[str], parsed: Sequence[str | None]) -> YesNoSummary:
-    """POPE's figures over a task. Unparsed answers (None) are wrong and count as an answer other than yes."""
-    if len(references) != len(parsed):
-        raise ZooError(f"{len(references)} references but {len(parsed)} parsed answers; give one for each item")
-    pairs = [(normalise_answer(reference), answer) for reference, answer in zip(references, parsed, strict=True)]
-    true_positives = pairs.count(("yes", "yes"))
-    num_answered_yes = sum(answer == "yes" for _, answer in pairs)
-    precision = _ratio(true_positives, num_answered_yes)
-    recall = _ratio(true_positives, sum(reference == "yes" for reference, _ in pairs))
-    return YesNoSummary(
-        accuracy=_ratio(sum(reference == answer for reference, answer in pairs), len(pairs)),
-        precision=precision,
-        recall=recall,
-        f1=_ratio(2 * precision * recall, precision + recall),
-        yes_ratio=_ratio(num_answered_yes, len(pairs)),
-        num_items=len(pairs),
-        num_unparsed=sum(answer is None for _, answer in pairs),
-    )
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator else 0.0
