@@ -90,6 +90,13 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", help="folder for the predictions; an interrupted evaluation goes on from there")
     command.add_argument("--json", action="store_true")
 
+    command = _add(commands, "score", _score, "score predictions made elsewhere, by a named metric")
+    command.add_argument("metric", nargs="?", help="NAME or NAME:VARIANT of zoo score --list")
+    command.add_argument("--predictions", metavar="FILE", help="in the benchmark's result format; some take a folder")
+    command.add_argument("--references", metavar="FILE", help="the benchmark's annotations")
+    command.add_argument("--list", action="store_true", help="name every metric and variant; of METRIC: all about it")
+    command.add_argument("--json", action="store_true", help="every figure, and the score of every item")
+
     command = _add(commands, "compare", _compare, "train and evaluate methods under one setting; table and report")
     command.add_argument("methods", nargs="*", metavar="METHOD", help="names; key=value words apply to all of them")
     command.add_argument("--setting", help="what is held equal; a study names its own")
@@ -264,6 +271,28 @@ def _evaluate(options: argparse.Namespace) -> None:
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     comparison = summarise(rows, baseline=rows[0]["method"], chance=chance_levels(tasks))
     print(json.dumps(comparison.rows(), indent=1) if options.json else render_table(comparison))
+
+
+def _score(options: argparse.Namespace) -> None:
+    from zoo.evaluation.metrics import get_metric, list_metrics
+
+    if options.list:
+        chosen = list_metrics()
+        if options.metric:
+            name, variant = get_metric(options.metric).name, options.metric.partition(":")[2]
+            chosen = [metric for metric in chosen if metric.name == name and variant in ("", metric.variant)]
+        if options.json:
+            print(json.dumps([metric.describe() for metric in chosen], indent=1))
+        elif options.metric:
+            print("\n\n".join(metric.render() for metric in chosen))
+        else:
+            width = max(len(metric.full_name) for metric in chosen)
+            print("\n".join(f"{metric.full_name:<{width}}  {metric.summary}" for metric in chosen))
+        return
+    if not options.metric or not options.predictions:
+        raise ZooError("give METRIC and --predictions FILE (zoo score --list names the metrics)")
+    result = get_metric(options.metric)(options.predictions, options.references)
+    print(json.dumps(result.as_dict(), indent=1) if options.json else result.render())
 
 
 def _compare(options: argparse.Namespace) -> None:

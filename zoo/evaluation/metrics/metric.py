@@ -120,6 +120,14 @@ class Metric:
             num_items=len(outcome.items) if outcome.num_items is None else outcome.num_items,
         )
 
+    def render(self) -> str:
+        """Everything that is said about the metric, for a terminal."""
+        need = "" if self.needs_references else " (may be left out)"
+        return (
+            f"{self.full_name}: {self.summary}\n  source:      {self.source}\n  unit:        {self.unit}\n"
+            f"  predictions: {self.predictions}\n  references:  {self.references}{need}"
+        )
+
     def describe(self) -> dict[str, Any]:
         """Every field but the function."""
         fields = ("name", "variant", "summary", "source", "unit", "predictions", "references", "needs_references")

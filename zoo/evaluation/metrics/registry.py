@@ -40,9 +40,8 @@ _METRICS = {metric.full_name: metric for module in _MODULES for metric in module
 
 def list_metrics() -> list[Metric]:
     """Every metric and variant; the first variant of a name is the one that the name alone means."""
-    return sorted(
-        _METRICS.values(), key=lambda metric: list(dict.fromkeys(m.name for m in _METRICS.values())).index(metric.name)
-    )
+    names = list(dict.fromkeys(metric.name for metric in _METRICS.values()))
+    return sorted(_METRICS.values(), key=lambda metric: names.index(metric.name))
 
 
 def get_metric(name: str) -> Metric:
