@@ -27,6 +27,27 @@ class MediaInput:
     tile_grids: Sequence[TileGrid | None] = ()
 
 
+def blank_batch(shape: tuple[int, int], **fields: Any) -> Batch:
+    """Rows of text without labels, media or padding, but for ``fields``."""
+    ids = torch.zeros(shape, dtype=torch.long)
+    nothing = torch.zeros(shape, dtype=torch.bool)
+    values: dict[str, Any] = {
+        "ids": ids,
+        "labels": torch.full_like(ids, IGNORED_LABEL),
+        "attention_mask": ~nothing,
+        "media_mask": nothing,
+        "position_ids": torch.arange(shape[1]).expand(shape),
+        "documents": None,
+        "frames": None,
+        "num_frames": (),
+        "sample_ids": tuple(f"row {row}" for row in range(shape[0])),
+        "is_video": (),
+        "media_seen": ids,
+        "region_mask": nothing,
+    }
+    return Batch(**values | fields)
+
+
 def make_batch(
     model: VLM,
     *,
@@ -57,25 +78,21 @@ def make_batch(
     frames, kinds, grids = ([medium[i] for medium in placed] for i in (1, 2, 3))
     begins = torch.zeros_like(ids).flatten()
     begins[[start for start, *_ in placed]] = torch.arange(1, len(placed) + 1)
-    silent = torch.full_like(ids, IGNORED_LABEL)
     values: dict[str, Any] = {
         # A placeholder need not be a row of the embedding.
         "ids": ids.masked_fill(media_mask | (ids < 0), 0),
-        "labels": silent if labels is None or is_encoder_decoder else labels,
-        "decoder_labels": labels if is_encoder_decoder else None,
         "attention_mask": real,
         "media_mask": media_mask,
         "position_ids": (real.long().cumsum(1) - 1).clamp(min=0),
-        "documents": None,
         "frames": torch.cat(frames) if frames else None,
         "num_frames": tuple(len(pixels) for pixels in frames),
         "is_video": tuple(kinds),
         "tile_grids": tuple(grids) if any(grids) else (),
-        "sample_ids": tuple(f"row {row}" for row in range(len(ids))),
         "media_seen": begins.view_as(ids).cummax(1).values,
-        "region_mask": torch.zeros_like(real),
     }
-    return Batch(**values | fields)
+    if labels is not None:
+        values["decoder_labels" if is_encoder_decoder else "labels"] = labels
+    return blank_batch(tuple(ids.shape), **values | fields)
 
 
 def _starts(model: VLM, group: MediaInput) -> list[int]:

@@ -12,6 +12,7 @@ from zoo.weights.llava_lora import LLAVA_LORA
 from zoo.weights.llava_next import LLAVA_NEXT_HF, LLAVA_NEXT_ORIGINAL, LLAVA_NEXT_VIDEO_HF, LLAVA_ONEVISION_HF
 from zoo.weights.minigpt_4 import MINIGPT_4_ORIGINAL
 from zoo.weights.openflamingo import OPENFLAMINGO
+from zoo.weights.openflamingo_full import OPENFLAMINGO_FULL
 from zoo.weights.otter import OTTER
 from zoo.weights.released import load_released
 from zoo.weights.video_llama import VIDEO_LLAMA_ORIGINAL
@@ -37,6 +38,7 @@ __all__ = [
     "LLAVA_ORIGINAL",
     "MINIGPT_4_ORIGINAL",
     "OPENFLAMINGO",
+    "OPENFLAMINGO_FULL",
     "OTTER",
     "SHIKRA_ORIGINAL",
     "VIDEO_CHATGPT_ORIGINAL",
