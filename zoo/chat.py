@@ -84,6 +84,7 @@ def open_chat(
     name: str,
     *,
     weights: str | None = None,
+    base: str | None = None,
     setting: str | None = None,
     max_new_tokens: int = 128,
     dtype: str | None = None,
@@ -93,6 +94,7 @@ def open_chat(
     Args:
         name: a method of the registry, or a folder or hub id of a model.
         weights: folder or hub id of a method's weights; default: those shipped with the package.
+        base: the language model that released weights belong to, where they hold none.
         setting: whose shipped weights, and whose form of the prompts; default: ``scenes-tiny``, and the run's own.
         dtype: of the parameters; default: float32 on a CPU, bfloat16 on an accelerator.
 
@@ -102,7 +104,7 @@ def open_chat(
     folder = _find(name, weights, setting)
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
     chosen = dtype or ("float32" if device.type == "cpu" else "bfloat16")
-    model = load(folder, dtype=getattr(torch, chosen), device=device)
+    model = load(folder, dtype=getattr(torch, chosen), device=device, base=base)
     if weights is not None and model.method.name != name:
         raise ZooError(f"{weights} holds weights of {model.method.name!r}, not of {name!r}; give that name")
     evaluation = get_setting(setting).evaluation if setting else _evaluation_of(folder)

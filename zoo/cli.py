@@ -120,6 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
     command = _add(commands, "chat", _chat, "talk with a model about images and videos")
     command.add_argument("model", help="a method (its shipped tiny weights, or --weights), a run, a folder or a hub id")
     command.add_argument("--weights", metavar="ID_OR_FOLDER", help="weights of the method")
+    command.add_argument("--base", metavar="ID_OR_FOLDER", help="language model of released weights that hold none")
     command.add_argument("--setting", help="whose shipped weights and prompts (default: scenes-tiny)")
     command.add_argument("--image", action="append", default=[], metavar="FILE", help="shown with the first question")
     command.add_argument("--video", action="append", default=[], metavar="FILE", help="a file or a folder of frames")
@@ -142,6 +143,15 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("id", help="hub id, owner/name; made where it does not exist")
     command.add_argument("--evaluation", help="folder of zoo evaluate --out; default: the comparison's of the run")
     command.add_argument("--private", action="store_true", help="make a new repository private")
+
+    command = _add(commands, "export", _export, "write a model for transformers' own class, or its adapters for peft")
+    command.add_argument("model", help="folder or hub id of a model")
+    command.add_argument("out", help="folder to write")
+    command.add_argument("--layout", help="llava-hf, ..., or peft; default: by the model's connector and fusion")
+
+    command = _add(commands, "merge", _merge, "fold a run's LoRA adapters into its weights")
+    command.add_argument("model", help="folder of a run")
+    command.add_argument("out", help="folder to write; zoo.load, zoo pack and zoo export take it")
 
     data = commands.add_parser("data", help="check data files, write synthetic scenes", description="Data tools.")
     tools = data.add_subparsers(dest="tool", required=True, metavar="TOOL")
@@ -343,6 +353,7 @@ def _chat(options: argparse.Namespace) -> None:
     chat = open_chat(
         options.model,
         weights=options.weights,
+        base=options.base,
         setting=options.setting,
         max_new_tokens=options.max_new_tokens,
         dtype=options.dtype,
@@ -372,6 +383,26 @@ def _push(options: argparse.Namespace) -> None:
     from zoo.package import push_run
 
     print(push_run(options.folder, options.id, evaluation=options.evaluation, private=options.private))
+
+
+def _export(options: argparse.Namespace) -> None:
+    from zoo.loading import load
+    from zoo.weights import export
+    from zoo.weights.adapters import merge, save_adapters
+
+    model = load(options.model)
+    if options.layout == "peft":
+        print("\n".join(str(folder) for folder in save_adapters(model, options.out)))
+        return
+    merge(model)
+    export(model, options.out, options.layout)
+    print(options.out)
+
+
+def _merge(options: argparse.Namespace) -> None:
+    from zoo.weights.adapters import merge_run
+
+    print(merge_run(options.model, options.out))
 
 
 def _data_check(options: argparse.Namespace) -> int:

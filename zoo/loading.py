@@ -43,12 +43,23 @@ def locate(path_or_id: "str | Path", *, revision: str | None = None) -> Path:
     return pull(name, revision=revision)
 
 
+def weights_folder(folder: Path) -> Path | None:
+    """Where the weights of a run of ours lie: there, in its model/ or its newest checkpoint; None without any."""
+    if (folder / "model" / WEIGHTS_FILE).is_file():
+        return folder / "model"
+    if (folder / WEIGHTS_FILE).is_file():
+        return folder
+    checkpoints = list_checkpoints(folder / "checkpoints")
+    return checkpoints[-1] if checkpoints else None
+
+
 def load(
     path_or_id: "str | Path",
     *,
     dtype: torch.dtype = torch.float32,
     device: "str | torch.device" = "cpu",
     revision: str | None = None,
+    base: str | None = None,
 ) -> VLM:
     """A model ready for evaluation.
 
@@ -58,21 +69,21 @@ def load(
         dtype: of the parameters.
         device: where the model is to be.
         revision: of a hub id: branch, tag or commit.
+        base: id or folder of the language model that a released checkpoint without one belongs to.
 
     Raises:
         ZooError: nothing loadable there, a missing or extra key, another frozen base than the run's.
     """
-    folder = locate(path_or_id, revision=revision)
-    if (folder / "model" / WEIGHTS_FILE).is_file():
-        folder = folder / "model"
-    elif not (folder / WEIGHTS_FILE).is_file() and (found := list_checkpoints(folder / "checkpoints")):
-        folder = found[-1]
-    if not (folder / WEIGHTS_FILE).is_file():
+    found = locate(path_or_id, revision=revision)
+    folder = weights_folder(found)
+    if folder is None:
         from zoo.weights import load_released
 
-        return load_released(folder, dtype=dtype, device=device)
+        return load_released(found, dtype=dtype, device=device, base=base)
+    if base is not None:
+        raise ZooError(f"{path_or_id} names its bases itself; leave base={base!r} out")
     config = load_run(folder / CONFIG_FILE)
-    stages = config.method.stages
+    stages = config.saved_stages
     if (folder / STATE_FILE).is_file():
         stages = stages[: read_state(folder)["stage_index"] + 1]
     model = build_model(config.method, seed=config.seed, dtype=dtype, attention=config.training.attention)

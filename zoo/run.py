@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zoo.config import TrainingConfig, from_dict, override, read_yaml, save_yaml
+from zoo.config import Stage, TrainingConfig, from_dict, override, read_yaml, save_yaml
 from zoo.definition import EvaluationSetting, Method, get_setting
 from zoo.errors import ZooError, nearest
 from zoo.registry import entry, get_method
@@ -16,7 +16,8 @@ CONFIG_FILE = "config.yaml"
 class RunConfig:
     """Everything that decides a run's result. ``setting`` and ``overrode`` say where values came from.
 
-    ``label`` tells variants of one method apart in a comparison.
+    ``label`` tells variants of one method apart in a comparison. ``merged``: parts whose adapters were folded into
+    their weights after the training (``zoo merge``).
     """
 
     method: Method
@@ -26,6 +27,16 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationSetting | None = None
     label: str = ""
+    merged: tuple[str, ...] = ()
+
+    @property
+    def saved_stages(self) -> tuple[Stage, ...]:
+        """The stages as far as they say what is saved: a merged part was trained whole."""
+
+        def modes(stage: Stage) -> dict[str, str]:
+            return {key: "full" if key in self.merged and mode == "lora" else mode for key, mode in stage.train.items()}
+
+        return tuple(dataclasses.replace(stage, train=modes(stage)) for stage in self.method.stages)
 
     @property
     def name(self) -> str:
