@@ -21,6 +21,7 @@ from zoo.definition import Method
 from zoo.registry import get_method
 from zoo.weights.blip2 import MAX_LAYERS, qformer_layer_names
 from zoo.weights.layouts import Layout, both_ways, for_layers, register_layout
+from zoo.weights.tensors import Weights
 
 # No released Q-Former and no released tower has heads of another width; their number follows from it.
 _QFORMER_HEAD_DIM = 64
@@ -95,6 +96,8 @@ def with_joined_tower(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The tower under transformers' names, its bias of queries and values as one of queries, keys (zero) and values."""
     if not any(key.startswith(f"{_TOWER}blocks.") for key in weights):
         return weights
+    if isinstance(weights, Weights):
+        weights = {key: tensor.clone() for key, tensor in weights.stream()}
     joined: dict[str, Tensor] = {}
     for key in weights:
         name = key.removeprefix(_TOWER)
@@ -137,9 +140,10 @@ def base_name(projection: str, weights: Mapping[str, Tensor]) -> str:
 
 def tower_architecture(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """The architecture of a tower that is in the file; empty without one."""
-    tower = with_joined_tower({key: value for key, value in weights.items() if key.startswith(_TOWER)})
+    tower = {key: weights[key] for key in weights if key.startswith(_TOWER)}
     if not tower:
         return {}
+    tower = with_joined_tower(tower)
     patch = tower[f"{_TOWER}embeddings.patch_embedding.weight"]
     num_patches = tower[f"{_TOWER}embeddings.position_embedding"].shape[1] - 1
     return {
