@@ -67,9 +67,25 @@ def test_shards_of_any_window_give_equal_logits(tmp_path, monkeypatch):
     assert difference(model, expected) < 1e-5
 
 
-def test_tied_weights_stay_one(tmp_path):
+def test_mapped_weights_are_the_files_own_and_can_be_trained(tmp_path):
+    expected = sharded(tmp_path)
+    model = load_released(tmp_path, mapped=True)
+    assert difference(model, expected) < 1e-5
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    assert difference(model, expected) > 0.1
+    assert files == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert {
+        parameter.dtype for parameter in load_released(tmp_path, mapped=True, dtype=torch.float16).parameters()
+    } == {torch.float16}
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_tied_weights_stay_one(mapped, tmp_path):
     sharded(tmp_path, text="qwen2", text_fields={"tie_word_embeddings": True})
-    network = load_released(tmp_path).language_model.model
+    network = load_released(tmp_path, mapped=mapped).language_model.model
     assert network.get_input_embeddings().weight is network.get_output_embeddings().weight
 
 
@@ -79,8 +95,9 @@ def peak_bytes():
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's memory figures")
+@pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])
-def test_peak_memory_is_the_models_size(kind, tmp_path, monkeypatch):
+def test_peak_memory_is_the_models_size(kind, mapped, tmp_path, monkeypatch):
     model = sharded(tmp_path, text_fields={"intermediate_size": 40_000, "hidden_size": 128})
     size = sum(parameter.nbytes for parameter in model.parameters())
     if kind == "bin":
@@ -88,10 +105,11 @@ def test_peak_memory_is_the_models_size(kind, tmp_path, monkeypatch):
         torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     del model
     monkeypatch.setattr(tensors, "WINDOW_BYTES", 2**20)
-    load_released(tmp_path)  # imports and caches of the first load are not its memory
+    load_released(tmp_path, mapped=mapped)  # imports and caches of the first load are not its memory
     Path("/proc/self/clear_refs").write_text("5")
     before = peak_bytes()
-    loaded = load_released(tmp_path)
+    loaded = load_released(tmp_path, mapped=mapped)
+    assert all(parameter.sum().isfinite() for parameter in loaded.parameters())  # every page is read
     grown = peak_bytes() - before
     assert sum(parameter.nbytes for parameter in loaded.parameters()) == size
     # A tensor that is being copied is in memory twice.

@@ -19,6 +19,7 @@ def fill(
     elsewhere: tuple[str, ...] = (),
     spelling: Mapping[str, str],
     where: str,
+    mapped: bool = False,
 ) -> None:
     """Move a model to ``device`` and copy every weight there. Parameters on the meta device come to be one by one.
 
@@ -26,6 +27,7 @@ def fill(
         zero: names of weights that are zero where ``state`` lacks them.
         elsewhere: prefixes of names that ``state`` may lack, since they were filled before.
         spelling: the names of the files, for messages, where they differ.
+        mapped: weights that are in the files as the model has them, on the CPU, are not copied but stay there, mapped.
 
     Raises:
         ZooError: naming ``where`` and the key, for a missing, extra or wrongly shaped weight.
@@ -62,20 +64,24 @@ def fill(
         if not old.is_meta:
             return old
         if id(old) not in made:
-            made[id(old)] = _replace(model, names[id(old)], old, device)
+            made[id(old)] = _replace(model, names[id(old)], old, torch.empty_like(old, device=device))
         return made[id(old)]
 
+    stays = mapped and torch.device(device).type == "cpu"
     for key, tensor in state.stream() if isinstance(state, Weights) else state.items():
-        real(key).copy_(tensor)
+        old = targets[key]
+        if stays and old.is_meta and id(old) not in made and tensor.dtype == old.dtype and tensor.is_contiguous():
+            made[id(old)] = _replace(model, names[id(old)], old, tensor)
+        else:
+            real(key).copy_(tensor)
     for key in zero:
         if key not in state:
             real(key).zero_()
     model.to(device)
 
 
-def _replace(model: nn.Module, names: list[str], old: Tensor, device: "str | torch.device") -> Tensor:
-    """Room for a tensor of the meta device, under all the names that it has in the model."""
-    new = torch.empty_like(old, device=device)
+def _replace(model: nn.Module, names: list[str], old: Tensor, new: Tensor) -> Tensor:
+    """Put ``new`` in the place of a tensor of the meta device, under all the names that it has in the model."""
     if isinstance(old, nn.Parameter):
         new = nn.Parameter(new, requires_grad=old.requires_grad)
     for name in names:

@@ -15,7 +15,7 @@ from torch import Tensor
 from zoo.errors import ZooError
 
 # What is read through one opening of a file: its pages count as the process's memory until it is closed.
-WINDOW_BYTES = 128 * 2**20
+WINDOW_BYTES = 64 * 2**20
 # Under which names LAVIS and OpenFlamingo save the weights.
 _STATES = ("model", "model_state_dict")
 _DAMAGED = (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError)
