@@ -16,7 +16,7 @@ def gpt4roi() -> Method:
         added_tokens=("<im_patch>", "<im_start>", "<im_end>", "<bbox>", "<point>"),
         stages=(
             # The published first stage trains the region module alone, beside a projection that LLaVA's align stage has
-            # trained; without that file the projection is trained here too.
+            # trained on plain captions. That stage is this one: without its file the projection has to learn here.
             Stage(
                 "align",
                 data="gpt4roi-regions",
@@ -25,6 +25,7 @@ def gpt4roi() -> Method:
                 batch=4,
                 epochs=2,
                 warmup=0.003,
+                template="plain",
             ),
             Stage(
                 "instruct",
