@@ -293,6 +293,18 @@ class TestSettings:
             resolve_run("llava-1.5", self.write(tmp_path, **fields))
         assert "\n" not in str(caught.value)
 
+    def test_setting_holds_what_differs_from_its_base(self, tmp_path):
+        base = get_setting("scenes-tiny")
+        read = get_setting(self.write(tmp_path, base="scenes-tiny", stages={"align": {"steps": 7}}, seeds=[4]))
+        assert read.stages["align"] == base.stages["align"] | {"steps": 7}
+        assert (read.stages["instruct"], read.seeds) == (base.stages["instruct"], (4,))
+        assert read.evaluation.tasks == ("existence",) and read.encoder == base.encoder
+
+    def test_setting_cannot_be_its_own_base(self, tmp_path):
+        path = str(tmp_path / "own.yaml")
+        with pytest.raises(ZooError, match="is its own base"):
+            get_setting(self.write(tmp_path, base=path))
+
     def test_unknown_setting_names_the_nearest(self):
         with pytest.raises(ZooError, match=r"unknown setting 'scenes-tini'\. Did you mean 'scenes-tiny'\?"):
             get_setting("scenes-tini")

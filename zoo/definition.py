@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from zoo.config import LoraConfig, Stage, TrainingConfig, checked, from_dict, read_yaml
 from zoo.connectors import ConnectorConfig
 from zoo.data.boxes import get_box_codec
@@ -134,6 +136,7 @@ class Setting:
     ``connector`` and ``fusion`` go by kind: the sizes that a kind of module has beside this encoder and language model.
     ``frames`` goes for methods that choose frames of a video (the others take all that are given).
     ``encoder_layers``: the layers that methods which concatenate several read of this encoder, in place of theirs.
+    A setting's file may name another as its ``base`` and hold only what differs from it.
     ``encoder_decoder`` is the language model of methods published with an encoder-decoder; without it they get the same
     one as the others.
     """
@@ -164,12 +167,23 @@ def list_settings() -> list[str]:
     return sorted(path.stem for path in settings_folder().glob("*.yaml"))
 
 
-def get_setting(name: str) -> Setting:
-    """A setting by the name of its file in benchmarks/settings, or by a path to a YAML file."""
+def _setting_values(name: str, above: tuple[str, ...] = ()) -> tuple[Path, dict[str, Any]]:
+    """The file of a setting, and its values over those of the setting that it names as its ``base``."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else settings_folder() / f"{name}.yaml"
     if not path.is_file():
         raise ZooError(f"unknown setting {name!r}.{nearest(name, list_settings())}")
+    if name in above:
+        raise ZooError(f"setting {name!r} is its own base ({' -> '.join((*above, name))}); leave out one base")
     values = read_yaml(path)
+    base = values.pop("base", None)
+    if base is not None:
+        values = OmegaConf.to_container(OmegaConf.merge(_setting_values(base, (*above, name))[1], values))
+    return path, values
+
+
+def get_setting(name: str) -> Setting:
+    """A setting by the name of its file in benchmarks/settings, or by a path to a YAML file."""
+    path, values = _setting_values(name)
     setting = from_dict(Setting, {"name": path.stem, **values}, "")
     known = {
         "encoder": EncoderConfig,
