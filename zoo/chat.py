@@ -104,7 +104,7 @@ def open_chat(
     folder = _find(name, weights, setting)
     device = torch.accelerator.current_accelerator() or torch.device("cpu")
     chosen = dtype or ("float32" if device.type == "cpu" else "bfloat16")
-    model = load(folder, dtype=getattr(torch, chosen), device=device, base=base, mapped=True)
+    model = load(folder, dtype=getattr(torch, chosen), device=device, base=base)
     if weights is not None and model.method.name != name:
         raise ZooError(f"{weights} holds weights of {model.method.name!r}, not of {name!r}; give that name")
     evaluation = get_setting(setting).evaluation if setting else _evaluation_of(folder)

@@ -60,7 +60,6 @@ def load(
     device: "str | torch.device" = "cpu",
     revision: str | None = None,
     base: str | None = None,
-    mapped: bool = False,
 ) -> VLM:
     """A model ready for evaluation.
 
@@ -71,7 +70,6 @@ def load(
         device: where the model is to be.
         revision: of a hub id: branch, tag or commit.
         base: id or folder of the language model that a released checkpoint without one belongs to.
-        mapped: leave a released checkpoint's weights in its files, see ``zoo.weights.load_released``.
 
     Raises:
         ZooError: nothing loadable there, a missing or extra key, another frozen base than the run's.
@@ -81,7 +79,7 @@ def load(
     if folder is None:
         from zoo.weights import load_released
 
-        return load_released(found, dtype=dtype, device=device, base=base, mapped=mapped)
+        return load_released(found, dtype=dtype, device=device, base=base)
     if base is not None:
         raise ZooError(f"{path_or_id} names its bases itself; leave base={base!r} out")
     config = load_run(folder / CONFIG_FILE)

@@ -19,15 +19,15 @@ def fill(
     elsewhere: tuple[str, ...] = (),
     spelling: Mapping[str, str],
     where: str,
-    mapped: bool = False,
 ) -> None:
-    """Move a model to ``device`` and copy every weight there. Parameters on the meta device come to be one by one.
+    """Move a model to ``device`` with every weight of ``state``. Parameters on the meta device come to be one by one.
+
+    What a safetensors file holds as the model is to have it, on the CPU, is not copied but stays there, mapped.
 
     Args:
         zero: names of weights that are zero where ``state`` lacks them.
         elsewhere: prefixes of names that ``state`` may lack, since they were filled before.
         spelling: the names of the files, for messages, where they differ.
-        mapped: weights that are in the files as the model has them, on the CPU, are not copied but stay there, mapped.
 
     Raises:
         ZooError: naming ``where`` and the key, for a missing, extra or wrongly shaped weight.
@@ -67,10 +67,11 @@ def fill(
             made[id(old)] = _replace(model, names[id(old)], old, torch.empty_like(old, device=device))
         return made[id(old)]
 
-    stays = mapped and torch.device(device).type == "cpu"
+    on_cpu = torch.device(device).type == "cpu"
     for key, tensor in state.stream() if isinstance(state, Weights) else state.items():
         old = targets[key]
-        if stays and old.is_meta and id(old) not in made and tensor.dtype == old.dtype and tensor.is_contiguous():
+        stays = on_cpu and isinstance(state, Weights) and state.may_stay(key) and tensor.dtype == old.dtype
+        if stays and old.is_meta and id(old) not in made:
             made[id(old)] = _replace(model, names[id(old)], old, tensor)
         else:
             real(key).copy_(tensor)

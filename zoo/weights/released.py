@@ -40,9 +40,11 @@ def load_released(
     device: "str | torch.device" = "cpu",
     base: str | None = None,
     delta_of: str | None = None,
-    mapped: bool = False,
 ) -> VLM:
     """The model of a released checkpoint, in evaluation mode. Its weights go from the files to the device one by one.
+
+    On a CPU those that are there in the type asked for stay in the mapped pages of a safetensors file, as in
+    transformers: they are read when first used. Replace such a file, as all its writers do; never write into it.
 
     Layout, architecture and hyper-parameters come from the keys and ``config.json`` alone. A vision tower that is not
     among the weights is loaded from where the config says.
@@ -56,8 +58,6 @@ def load_released(
             releases, OpenFlamingo, LAVIS, MiniGPT-4, Video-LLaMA); for Video-ChatGPT, the folder of a LLaVA checkpoint.
         delta_of: the checkpoint is a difference to the language model in this folder (or of this mapped id), to which
             it is added: LLaVA's first releases, Shikra, GPT4RoI.
-        mapped: leave weights of this type in the files' own pages instead of copying them, on a CPU: read when they are
-            first used, shared between processes, and wrong as soon as somebody writes into the files.
 
     Raises:
         ZooError: unreadable files, an unknown layout, a missing, extra or wrongly shaped key, a projector without base.
@@ -123,7 +123,6 @@ def load_released(
         elsewhere=elsewhere,
         spelling=spelling,
         where=where,
-        mapped=mapped,
     )
     return model.eval()
 

@@ -67,6 +67,10 @@ class Weights(Mapping[str, Tensor]):
     def shape(self, key: str) -> torch.Size:
         return self._places[key].shape
 
+    def may_stay(self, key: str) -> bool:
+        """Whether a tensor may stay in its mapped file: safetensors are replaced when written, pickles written into."""
+        return self._places[key].file.suffix == ".safetensors"
+
     def stream(self) -> Iterator[tuple[str, Tensor]]:
         """(name, tensor on the CPU) of all, file by file; whoever keeps one keeps the pages of its file with it."""
         for file, window in self._windows():
