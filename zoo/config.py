@@ -127,13 +127,13 @@ class TrainingConfig:
 
     ``micro_batch`` is the number of rows per forward and device. ``packing`` puts several samples in a row behind a
     document mask; ``group_by_length`` sorts the samples of a step so that rows of a micro-batch pad little.
-    ``precision`` is no | bf16 | fp16 (accelerate's mixed precision). ``save_every`` 0 saves at the end of a stage only.
+    ``precision`` is fp32 | bf16 | fp16 (mixed). ``save_every`` 0 saves at the end of a stage only.
     """
 
     micro_batch: int = 16
     packing: bool = False
     group_by_length: bool = False
-    precision: str = "no"
+    precision: str = "fp32"
     gradient_checkpointing: bool = False
     attention: str = "auto"
     deterministic: bool = True

@@ -215,7 +215,7 @@ def test_bf16_runs_and_leaves_a_plain_model(instruct, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)
     loaded = zoo.load(tmp_path / "bf16")
     assert not changed(model, loaded)
-    with pytest.raises(ZooError, match="use no, bf16 or fp16"):
+    with pytest.raises(ZooError, match="use fp32, bf16 or fp16"):
         train(with_training(instruct, precision="bf8"), tmp_path / "bf8", quiet=True)
 
 

@@ -34,7 +34,7 @@ METRICS_FILE = "metrics.jsonl"
 MODEL_FOLDER = "model"
 CHECKPOINT_FOLDER = "checkpoints"
 DONE_FILE = "done.json"
-PRECISIONS = {"no": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Interrupted(Exception):
@@ -69,7 +69,7 @@ class Trainer:
     ) -> None:
         precision = config.training.precision
         if precision not in PRECISIONS:
-            raise ZooError(f"training.precision is {precision!r}; use no, bf16 or fp16")
+            raise ZooError(f"training.precision is {precision!r}; use fp32, bf16 or fp16")
         self.config, self.out, self.quiet, self.on_step = config, out, quiet, on_step
         # A trained encoder read at its penultimate layer has a last block without gradient; added tokens, or media that
         # stand beside the prompt, may not occur in a batch; a connector's text stands beside what is read out of it.
