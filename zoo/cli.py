@@ -55,6 +55,9 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true")
     _add_overrides(command)
 
+    command = _add(commands, "weights", _weights, "the released checkpoints: layout, form, and how that is verified")
+    command.add_argument("--json", action="store_true")
+
     command = _add(commands, "train", _train, "train a method on your data or under a setting")
     command.add_argument("method", nargs="?", help="a name of zoo list; left out with --config")
     command.add_argument("--setting", help="a file of benchmarks/settings by name, or a path")
@@ -198,6 +201,12 @@ def _show(options: argparse.Namespace) -> None:
 
     facts = describe(options.method, options.setting, options.overrides)
     print(json.dumps(facts, indent=1) if options.json else render(facts))
+
+
+def _weights(options: argparse.Namespace) -> None:
+    from zoo.weights.table import render, rows
+
+    print(json.dumps(rows(), indent=1) if options.json else render(rows()))
 
 
 def _train(options: argparse.Namespace) -> None:

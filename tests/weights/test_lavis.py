@@ -49,7 +49,7 @@ def same(model, expected):
 
 @pytest.fixture
 def release(request, tmp_path, monkeypatch, tiny_parts):
-    """(layout, model, the weights that were released of it, the base); a folder blip2 where its Q-Former is BLIP-2's."""
+    """(layout, model, the weights released of it, the base, and a folder blip2 where that is one)."""
     layout, (name, connector, language_model, left_out) = request.param, RELEASES[request.param]
     encoder = EncoderConfig(id=str(tiny_parts / "encoder"), layer=-1, class_token=True)
     base = str(tiny_parts / language_model)

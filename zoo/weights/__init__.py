@@ -14,6 +14,7 @@ from zoo.weights.minigpt_4 import MINIGPT_4_ORIGINAL
 from zoo.weights.openflamingo import OPENFLAMINGO
 from zoo.weights.openflamingo_full import OPENFLAMINGO_FULL
 from zoo.weights.otter import OTTER
+from zoo.weights.published import published_config, published_ids
 from zoo.weights.released import load_released
 from zoo.weights.video_llama import VIDEO_LLAMA_ORIGINAL
 from zoo.weights.video_llava import VIDEO_LLAVA_HF, VIDEO_LLAVA_ORIGINAL
@@ -54,4 +55,6 @@ __all__ = [
     "export",
     "get_layout",
     "load_released",
+    "published_config",
+    "published_ids",
 ]
