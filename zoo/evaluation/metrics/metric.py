@@ -122,10 +122,9 @@ class Metric:
 
     def render(self) -> str:
         """Everything that is said about the metric, for a terminal."""
-        need = "" if self.needs_references else " (may be left out)"
         return (
             f"{self.full_name}: {self.summary}\n  source:      {self.source}\n  unit:        {self.unit}\n"
-            f"  predictions: {self.predictions}\n  references:  {self.references}{need}"
+            f"  predictions: {self.predictions}\n  references:  {self.references}"
         )
 
     def describe(self) -> dict[str, Any]:

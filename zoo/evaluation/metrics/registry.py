@@ -45,7 +45,11 @@ def list_metrics() -> list[Metric]:
 
 
 def get_metric(name: str) -> Metric:
-    """A metric by ``name`` (its first variant) or ``name:variant``. Raises ZooError with the nearest known name."""
+    """A metric by ``name`` (its first variant) or ``name:variant``; case and hyphens do not matter.
+
+    Raises ZooError with the nearest known name.
+    """
+    name = name.lower().replace("-", "_")
     if name in _METRICS:
         return _METRICS[name]
     base, separator, variant = name.partition(":")

@@ -4,6 +4,9 @@ pycocoevalcap runs PTBTokenizer of Stanford CoreNLP 3.4.1 (Java) with ``-preserv
 list of marks. Here the rules of that lexer that captions meet are regular expressions; the longest match wins, context
 behind it included, and of equal ones the first, as in the original. Its quirks are kept: the dropped marks are spelt in
 capitals, but the text is in lower case by then, so that brackets ("-lrb-") stay, as does "?!".
+
+The Java lexer reads all captions as one text, where "no." at the end of one keeps its period if the next begins with a
+number; here a caption's tokens do not depend on its neighbours.
 """
 
 import re
