@@ -74,7 +74,8 @@ class WholeModel:
     """How a reference's model is run as ours.
 
     Args:
-        read: (arguments, our model, case) -> the batch.
+        read: (arguments, our model, case) -> the batch; None for a probe that is no run of the model.
+        extra: compares what lies inside the model.
         load: where the layout of the folder is not one that ``zoo.weights`` recognises.
         embeddings: the output that holds the language model's input embeddings.
         soft_tokens: outputs that hold what the connector made of all media; of images alone; of videos alone.
@@ -82,7 +83,8 @@ class WholeModel:
         num_start_tokens: ids in front of the generated ones, in what the reference's ``generate`` returns.
     """
 
-    read: Callable[[Arguments, VLM, Case], Reading]
+    read: Callable[[Arguments, VLM, Case], Reading | None]
+    extra: Callable[[Case, VLM, Report], None] | None = None
     load: Callable[[Case], Loaded] = load_by_layout
     embeddings: str = "inputs_embeds"
     soft_tokens: tuple[str, ...] = ("projected",)
@@ -98,7 +100,7 @@ _REFERENCES: dict[str, WholeModel | Part] = {}
 def whole_model(*names: str, **facts: object) -> Callable[[Callable], Callable]:
     """Decorator of a ``read`` function: these references are whole models; ``facts`` are fields of ``WholeModel``."""
 
-    def register(read: Callable[[Arguments, VLM, Case], Reading]) -> Callable:
+    def register(read: Callable[[Arguments, VLM, Case], Reading | None]) -> Callable:
         reference = replace(WholeModel(read=read), **facts)
         _REFERENCES.update(dict.fromkeys(names, reference))
         return read

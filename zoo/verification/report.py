@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zoo.verification.case import Case, Probe
@@ -44,6 +45,7 @@ class Report:
         self.layout = ""
         self.method = ""
         self.differences: list[Difference] = []
+        self.left_out: list[str] = []
         self._compared: set[tuple[str, str]] = set()
 
     @property
@@ -53,9 +55,10 @@ class Report:
 
     @property
     def not_compared(self) -> list[str]:
-        """Stored outputs that nothing was compared with, as PROBE/NAME."""
+        """Stored outputs that nothing was compared with, as PROBE/NAME, and what was left out otherwise."""
         stored = [(probe.name, output) for probe in self.case.probes.values() for output in probe.outputs]
-        return [f"{probe}/{output}" for probe, output in stored if (probe, output) not in self._compared]
+        missed = [f"{probe}/{output}" for probe, output in stored if (probe, output) not in self._compared]
+        return missed + self.left_out
 
     def limit(self, probe: Probe | None, output: str) -> float:
         if self.tolerance is not None:
@@ -100,6 +103,9 @@ class Report:
         largest, limit = _distance(ours.flatten(), theirs.flatten(), exact), 0.0
         if not exact:
             limit = self.limit(self.case.probes[probe], output)
+            if self.tolerance is None and theirs.element_size() < ours.element_size() and theirs.numel():
+                # Stored in half precision: no closer than its last place.
+                limit = max(limit, torch.finfo(theirs.dtype).eps * float(theirs.abs().max()))
         self.add(Difference(probe=probe, output=output, largest=largest, limit=limit))
 
     def compare_tokens(

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from zoo.errors import ZooError
 from zoo.model import VLM
 from zoo.verification.case import Case, Probe, read_case
 from zoo.verification.registry import Arguments, Loaded, Reading, WholeModel, find
@@ -40,20 +41,25 @@ def verify(folder: str | Path, *, tolerance: float | None = None, gradients: boo
             _compare(probe, case, reference, loaded.model, report)
         except ValueError as error:
             report.failed(probe.name, str(error))
+    if reference.extra is not None:
+        reference.extra(case, loaded.model, report)
     if gradients:
         _compare_gradients(case, reference, loaded, report)
     return report
 
 
-def _read(probe: Probe, case: Case, reference: WholeModel, model: VLM) -> Reading:
+def _read(probe: Probe, case: Case, reference: WholeModel, model: VLM) -> Reading | None:
     arguments = Arguments(probe)
     reading = reference.read(arguments, model, case)
-    arguments.check_all_read()
+    if reading is not None:
+        arguments.check_all_read()
     return reading
 
 
 def _compare(probe: Probe, case: Case, reference: WholeModel, model: VLM, report: Report) -> None:
     reading = _read(probe, case, reference, model)
+    if reading is None:
+        return
     if probe.generates:
         _compare_tokens(probe, reading, reference, model, report)
         return
@@ -108,7 +114,10 @@ def _compare_gradients(case: Case, reference: WholeModel, loaded: Loaded, report
     wanted = case.gradients()
     for name, module in loaded.model.parts():
         module.requires_grad_(name not in reference.frozen)
-    output = loaded.model(_read(case.probes[MAIN], case, reference, loaded.model).batch, with_logits=False)
+    reading = _read(case.probes[MAIN], case, reference, loaded.model) if MAIN in case.probes else None
+    if reading is None:
+        raise ZooError(f"{case.folder} has no probe {MAIN}, whose loss the gradients are of; leave --gradients out")
+    output = loaded.model(reading.batch, with_logits=False)
     (output.loss_sum / output.num_supervised).backward()
     gradients = _in_layout(loaded, open_weights(case.folder))
     worst, where = 0.0, ""

@@ -1,5 +1,5 @@
 """How the references are run, one file a family; importing this registers them all."""
 
-from zoo.verification.references import llava, open_flamingo, transformers_classes
+from zoo.verification.references import lavis, llava, open_flamingo, processors, region, transformers_classes, video
 
-__all__ = ["llava", "open_flamingo", "transformers_classes"]
+__all__ = ["lavis", "llava", "open_flamingo", "processors", "region", "transformers_classes", "video"]

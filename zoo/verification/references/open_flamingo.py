@@ -19,8 +19,6 @@ from zoo.verification.report import Report
 from zoo.weights.files import open_weights
 from zoo.weights.openflamingo import BLOCK_NAMES, RESAMPLER_NAMES
 
-_MAX_DEPTH = 32
-
 
 # Its forward runs the tower without gradient.
 @whole_model("open_flamingo.src.flamingo.Flamingo", soft_tokens=("resampled",), frozen=("encoder",))
@@ -67,14 +65,17 @@ def modules(case: Case, report: Report) -> None:
         ),
     )
     layers = [
-        (f"layers.{n}.{theirs}", f"layers.{n}.{ours}") for n in range(_MAX_DEPTH) for theirs, ours in RESAMPLER_NAMES
+        (f"perceiver.layers.{number}.{theirs}", f"layers.{number}.{ours}")
+        for number in range(sizes["depth"])
+        for theirs, ours in RESAMPLER_NAMES
     ]
-    others = [("latents", "latents"), ("frame_embs", "frame_embeddings"), ("norm.", "norm.")]
-    load_part(resampler, weights, [*layers, *others], prefix="perceiver.", where=case.folder)
+    layers += [("perceiver.frame_embs", "frame_embeddings"), ("perceiver.", "")]
+    load_part(resampler, weights, layers, where=case.folder)
     sizes = config["cross"]
     settings = GatedCrossAttention(num_heads=sizes["heads"], head_dim=sizes["dim_head"])
     block = GatedBlock(sizes["dim"], sizes["dim_visual"], settings)
-    load_part(block, weights, BLOCK_NAMES, prefix="gated_cross_attn_layer.", where=case.folder)
+    names = [(f"gated_cross_attn_layer.{theirs}", ours) for theirs, ours in BLOCK_NAMES]
+    load_part(block, weights, names, where=case.folder)
 
     features, text = case.input("main", "vision_features"), case.input("main", "text")
     begins = case.input("main", "media_locations").bool()
