@@ -79,7 +79,8 @@ def test_pope_of_other_projects():
 @pytest.mark.parametrize(
     ("text", "read"),
     [("Yes", "yes"), ("no.", "no"), ("*Yes*", "yes"), ("**Yes**", "other"), ("The answer is yes", "other"),
-     ("nope", "no"), ("now", "no"), ("not sure", "no"), (" yes", "yes"), ("  yes", "other"), ("y", "other"), ("", "other")],
+     ("nope", "no"), ("now", "no"), ("not sure", "no"), (" yes", "yes"), ("  yes", "other"), ("y", "other"),
+     ("", "other")],
 )  # fmt: skip
 def test_mme_reads_the_first_four_characters(text, read):
     assert mme_official(text) == read
