@@ -12,7 +12,6 @@ is involved; images and text meet first when a method aligns them.
 
 import argparse
 import json
-import math
 import re
 import time
 from collections.abc import Sequence
@@ -55,10 +54,6 @@ VIDEO_SHARE, NUMERALS_SHARE, TEXT_SHARE, STATEMENT_SHARE, CAPTION_SHARE, REGION_
 # first and the last place of what moves.
 PLACE_SHARE, SINGLE_SHARE, VIDEO_CAPTION_SHARE, TRACK_SHARE = 0.4, 0.5, 0.2, 0.4
 WORDS_FIRST_SHARE = 0.75
-# Of texts about images: those whose facts are added to the words, and those whose positions blend several objects.
-# A blend's weights are a softmax of random numbers times a sharpness in this range.
-ADDED_SHARE, BLENDED_SHARE = 0.3, 0.35
-SHARPNESS, MAX_FOCUS, NUM_BLENDS = (0.4, 8.0), 8.0, (4, 12)
 # Of a token of statements and captions beside one of an answer: they have ten times as many.
 PROSE_WEIGHT = 0.3
 # How a box of the question is written: LLaVA-1.5's numerals, Shikra's, or the object's facts at their own position.
@@ -180,24 +175,6 @@ def split(text: str) -> list[str]:
 Facts = list[tuple[str, float]]
 
 
-@dataclass(frozen=True)
-class Added:
-    """Facts that are added to the words of a text, as cross-attention adds what a word reads of an image.
-
-    Each word reads a blend of ``objects`` by weights that are random, ``sharpness`` apart, and drawn by ``focus``
-    to objects that it is a word of.
-    """
-
-    objects: tuple[Facts, ...]
-    sharpness: float
-    focus: float
-    draw: Draw
-
-    def read(self, matches: Sequence[bool]) -> Facts:
-        """``matches``: whether the word that reads is a word of each object."""
-        return blend(self.objects, self.sharpness, self.draw, [self.focus * match for match in matches])
-
-
 @dataclass
 class Text:
     """A conversation. Each ``<image>`` of its messages stands for the positions of ``media``, each ``<region>`` for the
@@ -209,7 +186,6 @@ class Text:
     tasks: tuple[str, ...]
     media: list[Facts] = field(default_factory=list)
     regions: list[Facts] = field(default_factory=list)
-    added: Added | None = None
 
 
 def thing_facts(thing: Thing, place: str) -> Facts:
@@ -226,42 +202,6 @@ def image_positions(scene: Scene, draw: Draw, by_cell: bool) -> list[Facts]:
     positions += [facts for facts in told.values() if draw.coin(0.3)]
     positions += [empty_facts("", "empty") for _ in range(draw.below(6))]
     return draw.shuffled(positions)
-
-
-def blend(objects: Sequence[Facts], sharpness: float, draw: Draw, logits: Sequence[float] = ()) -> Facts:
-    """What attention by random weights reads of objects: nearly a mean, or nearly one of them."""
-    shares = [sharpness * gumbel(draw) for _ in objects]
-    shares = np.exp(shares + np.array(logits or 0.0) - np.max(shares + np.array(logits or 0.0)))
-    shares = shares / shares.sum()
-    return [
-        (word, weight * share) for facts, share in zip(objects, shares.tolist(), strict=True) for word, weight in facts
-    ]
-
-
-def gumbel(draw: Draw) -> float:
-    return -math.log(-math.log(draw.uniform() * 0.999998 + 1e-6))
-
-
-def draw_sharpness(draw: Draw) -> float:
-    return math.exp(math.log(SHARPNESS[0]) + draw.uniform() * math.log(SHARPNESS[1] / SHARPNESS[0]))
-
-
-def blended_positions(scene: Scene, draw: Draw) -> list[Facts]:
-    """What a connector's queries read before they have learnt to read an object each: blends of cells or objects."""
-    objects = readable(scene, draw)
-    sharpness = draw_sharpness(draw)
-    return [blend(objects, sharpness, draw) for _ in range(draw.between(*NUM_BLENDS))]
-
-
-def readable(scene: Scene, draw: Draw) -> tuple[Facts, ...]:
-    """The objects alone, or with an empty something for every other cell."""
-    objects = [thing_facts(thing, thing.place) for thing in scene.things]
-    return tuple(objects + ([] if draw.coin() else [[("empty", 1.0)]] * (len(PLACES) - len(objects))))
-
-
-def draw_added(scene: Scene, draw: Draw) -> Added:
-    focus = 0.0 if draw.coin(0.4) else MAX_FOCUS * draw.uniform()
-    return Added(readable(scene, draw), draw_sharpness(draw), focus, draw)
 
 
 def empty_facts(place: str, kind: str) -> Facts:
@@ -376,15 +316,11 @@ def draw_text(seed: int, split: int, index: int, first: bool = False) -> Text:
     if not first and draw.coin(VIDEO_SHARE):
         return draw_video_text(draw, template, split)
     scene = draw_scene(draw, "")
-    opening, media, regions, added = "<image>\n", [], [], None
+    opening, media, regions = "<image>\n", [], []
     if split == TRAIN and not first and draw.coin(NUMERALS_SHARE):
         return Text(turn_messages([("", numerals(draw))], ""), PLAIN, ("numerals",))
     if split == TRAIN and not first and draw.coin(TEXT_SHARE):
         opening = language.description(scene) + "\n"
-    elif not first and draw.coin(ADDED_SHARE):
-        opening, added = "", draw_added(scene, draw)
-    elif not first and split == TRAIN and draw.coin(BLENDED_SHARE):
-        media = blended_positions(scene, draw)
     else:
         media = image_positions(scene, draw, split == VALIDATION or draw.coin(0.65))
     if split == TRAIN and draw.coin(FIRST_STATEMENT_SHARE if first else STATEMENT_SHARE):
@@ -394,19 +330,17 @@ def draw_text(seed: int, split: int, index: int, first: bool = False) -> Text:
         turns, template, tasks = [("", caption_turn(scene, draw)[1])], PLAIN, ("caption",)
         opening = opening.removesuffix("\n")
     elif not first and draw.coin(REGION_SHARE):
-        form = draw.choice(BOX_FORMS[:2] if added else BOX_FORMS)
+        form = draw.choice(BOX_FORMS)
         questions = draw_questions(scene, draw, REGION_TASKS, NUM_QUESTIONS)
         turns = [question_turn(scene, question, form, regions) for question in questions]
         tasks = tuple(f"{question.task}, {form}" for question in questions)
-        if not added and "Human" in template.user_open and draw.coin():
+        if "Human" in template.user_open and draw.coin():
             opening = "The <image> provides an overview of the picture.\n"
             template = replace(template, media="inline")
     else:
         questions = draw_questions(scene, draw, IMAGE_TASKS, NUM_QUESTIONS)
         turns, tasks = [(q.text, q.answer) for q in questions], tuple(q.task for q in questions)
-    if added:
-        tasks = tuple(f"{task} (added)" for task in tasks)
-    return Text(turn_messages(turns, opening), template, tasks, media, regions, added)
+    return Text(turn_messages(turns, opening), template, tasks, media, regions)
 
 
 def draw_video_text(draw: Draw, template: Template, split: int) -> Text:
@@ -432,11 +366,7 @@ def draw_video_text(draw: Draw, template: Template, split: int) -> Text:
 
 @dataclass
 class Row:
-    """``ids`` and ``labels`` of a text.
-
-    ``facts``: words and their weights of each pooled position, which ``places`` are. ``soft`` marks the positions that
-    have no word of their own; where facts are ``added`` to words there is none.
-    """
+    """``ids`` and ``labels`` of a text; ``soft`` marks its pooled positions, whose words and weights are ``facts``."""
 
     ids: list[int]
     labels: list[int]
@@ -444,8 +374,6 @@ class Row:
     facts: list[tuple[list[int], list[float]]]
     tasks: tuple[str, ...]
     weight: float = 1.0
-    places: list[int] = field(default_factory=list)
-    added: bool = False
 
 
 class Encoder:
@@ -456,9 +384,7 @@ class Encoder:
         self.tokens = lru_cache(maxsize=100_000)(lambda text: tokenizer(text)["input_ids"])
 
     def __call__(self, text: Text) -> Row:
-        row = Row(
-            [], [], [], [], text.tasks, PROSE_WEIGHT if text.tasks[0].startswith(("statements", "caption")) else 1.0
-        )
+        row = Row([], [], [], [], text.tasks, PROSE_WEIGHT if text.tasks[0] in ("statements", "caption") else 1.0)
         regions = iter(text.regions)
         pending = ""
 
@@ -467,7 +393,6 @@ class Encoder:
             for piece in re.split("(<image>|<region>)", pending):
                 if piece in ("<image>", "<region>") and text.media:
                     positions = text.media if piece == "<image>" else [next(regions)]
-                    row.places += range(len(row.ids), len(row.ids) + len(positions))
                     row.facts += [self.words(facts) for facts in positions]
                     ids, soft = [0] * len(positions), True
                 else:
@@ -485,15 +410,7 @@ class Encoder:
                 self.add(row, [token], segment.supervised, False)
             pending += segment.text
         flush(last)
-        if text.added:
-            row.added = True
-            row.places = list(range(1, len(row.ids)))
-            known = [{id for word, _ in facts for id in self.spellings(word)} for facts in text.added.objects]
-            row.facts = [self.words(text.added.read([row.ids[place] in ids for ids in known])) for place in row.places]
         return row
-
-    def spellings(self, word: str) -> tuple[int, int]:
-        return self.tokens(word)[0], self.tokens(f" {word}")[0]
 
     def words(self, facts: Facts) -> tuple[list[int], list[float]]:
         return [self.tokens(f" {word}")[0] for word, _ in facts], [weight * WORD_WEIGHT for _, weight in facts]
@@ -510,8 +427,7 @@ class Rows:
     """A batch, padded on the right.
 
     ``words``, ``weights`` and ``owners``: the words of all pooled positions, flat, with the position that each belongs
-    to; ``texts`` and ``places``: the row of each pooled position and its place in it; ``added``: rows whose facts are
-    added to words; ``loss_weights``: one for each supervised token.
+    to; ``texts``: the row of each pooled position; ``loss_weights``: one for each supervised token.
     """
 
     ids: Tensor
@@ -521,8 +437,6 @@ class Rows:
     weights: Tensor
     owners: Tensor
     texts: Tensor
-    places: Tensor
-    added: Tensor
     loss_weights: Tensor
 
 
@@ -541,8 +455,6 @@ def collate(rows: Sequence[Row], pad_id: int) -> Rows:
         weights=torch.tensor([weight for _, weights in facts for weight in weights]),
         owners=torch.tensor([index for index, (words, _) in enumerate(facts) for _ in words], dtype=torch.long),
         texts=torch.tensor([index for index, row in enumerate(rows) for _ in row.facts], dtype=torch.long),
-        places=torch.tensor([place for row in rows for place in row.places], dtype=torch.long),
-        added=torch.tensor([row.added for row in rows]),
         loss_weights=torch.tensor([row.weight for row in rows for label in row.labels[1:] if label != IGNORED]),
     )
 
@@ -559,17 +471,14 @@ def embed(model: LlamaForCausalLM, batch: Rows, noisy: bool) -> Tensor:
         size = 0.5 * WORD_WEIGHT * 6**0.5
         num_texts = len(batch.ids)
         offsets = size * MAX_OFFSET * torch.rand(num_texts, 1) ** 2 * torch.randn(num_texts, WIDTH)
-        scales = torch.empty(num_texts, 1).uniform_(-0.7, 0.5)
-        # Gates open slowly.
-        scales = torch.where(batch.added[:, None], 2 * scales, scales).exp()
+        scales = torch.empty(num_texts, 1).uniform_(-0.7, 0.5).exp()
         levels = NOISE * size * torch.rand(num_texts, 1)
         # Means of a video are small: noise and offset must not drown them.
         weights = embeddings.new_zeros(len(batch.texts)).index_add(0, batch.owners, batch.weights**2)
         small = (weights.sqrt() / (WORD_WEIGHT * 6**0.5)).clamp(max=1)[:, None]
         disturbance = offsets[batch.texts] + levels[batch.texts] * torch.randn_like(pooled)
         pooled = scales[batch.texts] * (pooled + small * disturbance)
-    embeddings = embeddings.masked_fill(batch.soft[..., None], 0.0)
-    return embeddings.index_put((batch.texts, batch.places), pooled, accumulate=True)
+    return embeddings.masked_scatter(batch.soft[..., None], pooled)
 
 
 def answer_logits(model: LlamaForCausalLM, batch: Rows, noisy: bool = False) -> tuple[Tensor, Tensor]:
