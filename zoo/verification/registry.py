@@ -78,6 +78,7 @@ class WholeModel:
         extra: compares what lies inside the model.
         load: where the layout of the folder is not one that ``zoo.weights`` recognises.
         embeddings: the output that holds the language model's input embeddings.
+        attention_mask: the output that says which places of the widened rows are real; labels: what they learn.
         soft_tokens: outputs that hold what the connector made of all media; of images alone; of videos alone.
         frozen: our parts that the reference runs without gradient.
         num_start_tokens: ids in front of the generated ones, in what the reference's ``generate`` returns.
@@ -87,6 +88,8 @@ class WholeModel:
     extra: Callable[[Case, VLM, Report], None] | None = None
     load: Callable[[Case], Loaded] = load_by_layout
     embeddings: str = "inputs_embeds"
+    attention_mask: str = ""
+    labels: str = ""
     soft_tokens: tuple[str, ...] = ("projected",)
     image_tokens: tuple[str, ...] = ("image_hidden_states",)
     video_tokens: tuple[str, ...] = ("video_hidden_states",)

@@ -15,6 +15,8 @@ from zoo.weights import convert
 from zoo.weights.files import open_weights
 
 MAIN = "main"
+# Arguments of forwards that change what is returned beside the logits, or how it is computed.
+_WITHOUT_EFFECT = {"use_cache", "return_dict", "output_hidden_states", "output_attentions"}
 
 
 def verify(folder: str | Path, *, tolerance: float | None = None, gradients: bool = False) -> Report:
@@ -63,7 +65,11 @@ def _compare(probe: Probe, case: Case, reference: WholeModel, model: VLM, report
     if probe.generates:
         _compare_tokens(probe, reading, reference, model, report)
         return
+    if unknown := probe.options.keys() - _WITHOUT_EFFECT:
+        raise ZooError(f"no place for forward's arguments {', '.join(sorted(unknown))}")
     batch = reading.batch
+    report.compare(probe.name, reference.attention_mask, batch.attention_mask.long())
+    report.compare(probe.name, reference.labels, batch.labels)
     with torch.no_grad():
         output = model(batch)
     decodes = batch.decoder_labels is not None
@@ -120,6 +126,8 @@ def _compare_gradients(case: Case, reference: WholeModel, loaded: Loaded, report
     output = loaded.model(reading.batch, with_logits=False)
     (output.loss_sum / output.num_supervised).backward()
     gradients = _in_layout(loaded, open_weights(case.folder))
+    if unknown := sorted(wanted.keys() - gradients.keys()):
+        raise ZooError(f"{case.folder / 'grads.json'} has {unknown[0]}, which the checkpoint lacks; use its keys")
     worst, where = 0.0, ""
     for key, norm in wanted.items():
         distance = abs(gradients[key] - norm) / max(1.0, norm)

@@ -79,7 +79,7 @@ def _read(arguments: Arguments, model: VLM, case: Case, tokenizer: str, family: 
     (width,) = model.num_media_tokens([1], [False])
     if labels is not None and not model.language_model.is_encoder_decoder:
         labels = functional.pad(labels, (width, 0), value=IGNORED_LABEL)
-    elif "lm_labels" in arguments.probe.outputs:
+    elif labels is None and "lm_labels" in arguments.probe.outputs:
         # How much of the text is prompt was known to the class from a call that is not stored.
         labels = arguments.probe.outputs["lm_labels"]
     ids = functional.pad(ids, (width, 0))
@@ -121,7 +121,12 @@ def _with_answers(ids: Tensor, real: Tensor, answer: Tensor, answer_real: Tensor
     return ids, real, labels
 
 
-_WHOLE: dict[str, Any] = {"load": _load, "embeddings": "lm_inputs_embeds", "num_start_tokens": 1}
+_WHOLE: dict[str, Any] = {
+    "load": _load,
+    "embeddings": "lm_inputs_embeds",
+    "attention_mask": "lm_attention_mask",
+    "num_start_tokens": 1,
+}
 
 
 @whole_model("LAVIS Blip2OPT", **_WHOLE)
@@ -129,7 +134,7 @@ def blip2_opt(arguments: Arguments, model: VLM, case: Case) -> Reading:
     return _read(arguments, model, case, "opt_tokenizer", "opt")
 
 
-@whole_model("LAVIS Blip2VicunaInstruct", **_WHOLE)
+@whole_model("LAVIS Blip2VicunaInstruct", labels="lm_labels", **_WHOLE)
 def instructblip_vicuna(arguments: Arguments, model: VLM, case: Case) -> Reading:
     return _read(arguments, model, case, "llm_tokenizer", "llama")
 
