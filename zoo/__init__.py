@@ -33,6 +33,7 @@ _EXPORTS = {
     "QFormer": "zoo.connectors",
     "Resampler": "zoo.connectors",
     "SpatioTemporalPooling": "zoo.connectors",
+    "TokenMerging": "zoo.connectors",
     "VideoQFormer": "zoo.connectors",
     "Splice": "zoo.fusion",
     "GatedCrossAttention": "zoo.fusion",

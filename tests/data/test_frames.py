@@ -71,3 +71,10 @@ def test_what_is_no_sampling_is_refused():
         FrameSampling(kind="segment")
     with pytest.raises(ZooError, match="at least 1"):
         FrameSampling(num_frames=0)
+
+
+def test_at_most():
+    """All frames of a short video, as many spread over a long one."""
+    sampling = FrameSampling(kind="at_most", num_frames=4)
+    assert [sampling.indices(n) for n in (1, 3, 4)] == [[0], [0, 1, 2], [0, 1, 2, 3]]
+    assert sampling.indices(10) == [0, 3, 6, 9]

@@ -232,6 +232,11 @@ GOLDEN = {
         "<s>\n\n###Human: <image>q1\n###Assistant: a1\n###Human: q2\n###Assistant: a2\n###",
         f"<s>{VIDEO_LLAMA}###Human: <image>q1###Assistant: a1###Human: q2###Assistant:",
     ),
+    "chat_univi": (
+        f"<s>{USER} USER: <image>\nq1 ASSISTANT: a1</s>USER: q2 ASSISTANT: a2</s>",
+        f"<s>{HUMAN}###Human: Hi!###Assistant: Hi there! How can I help you today?###Human: <image>\nq1###Assistant: a1"
+        "###Human: q2###Assistant:",
+    ),
     "minigpt_4": (
         "<s>###Human: <image> q1 ###Assistant:  a1###Human: q2 ###Assistant:  a2###",
         "<s>Give the following image: <Img>ImageContent</Img>. You will be able to see the image once I provide it to "

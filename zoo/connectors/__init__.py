@@ -8,6 +8,7 @@ from zoo.connectors.pooling import SpatioTemporalPooling
 from zoo.connectors.qformer import QFormer
 from zoo.connectors.region import GPT4RoI
 from zoo.connectors.resampler import Resampler
+from zoo.connectors.token_merging import TokenMerging
 from zoo.connectors.video_qformer import VideoQFormer
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "QFormer",
     "Resampler",
     "SpatioTemporalPooling",
+    "TokenMerging",
     "VideoQFormer",
 ]

@@ -19,6 +19,7 @@ class FrameSampling:
     - ``segments`` (Video-ChatGPT, ``get_seq_frames``): the middle of each of ``num_frames`` equal parts, whose bounds
       are rounded half to even. A shorter video gives as many frames as it has, some of them twice, as in the published
       code: the parts span one frame less than the video.
+    - ``at_most`` (Chat-UniVi): all frames of a video that has no more, else those of ``linspace``.
 
     Raises:
         ZooError: for an unknown kind or less than one frame.
@@ -43,6 +44,10 @@ def _linspace(num_available: int, num_wanted: int) -> list[int]:
     return np.linspace(0, num_available - 1, num_wanted, dtype=int).tolist()
 
 
+def _at_most(num_available: int, num_wanted: int) -> list[int]:
+    return _linspace(num_available, min(num_wanted, num_available))
+
+
 def _arange(num_available: int, num_wanted: int) -> list[int]:
     count = min(num_wanted, num_available)
     # Rounding can make numpy return one number more.
@@ -56,4 +61,4 @@ def _segments(num_available: int, num_wanted: int) -> list[int]:
     return [(start + end) // 2 for start, end in pairwise(bounds)]
 
 
-_RULES = {"linspace": _linspace, "arange": _arange, "segments": _segments}
+_RULES = {"linspace": _linspace, "arange": _arange, "segments": _segments, "at_most": _at_most}

@@ -245,6 +245,20 @@ _ALL = (
     # Video-LLaMA's Vicuna form. Deviation: a sentence with the times of the frames follows "</Video> " in the published
     # prompt; the frames that a method is given here carry no times.
     _video_llama(start="\n\n###", user_close="\n###", end="\n###", inference=_VIDEO_LLAMA_INFERENCE),
+    # Chat-UniVi trains in Vicuna's form and is asked in another, after a greeting.
+    replace(
+        _vicuna("chat_univi", _POLITE_TO_USER),
+        inference=Template(
+            name="chat_univi",
+            system=_POLITE_TO_HUMAN,
+            start="###Human: Hi!###Assistant: Hi there! How can I help you today?###",
+            user_open="Human: ",
+            user_close="###",
+            assistant_open="Assistant:",
+            answer_join=" ",
+            end="###",
+        ),
+    ),
     _minigpt_4(
         user_close=" ###",
         inference=_minigpt_4(

@@ -1,6 +1,7 @@
 """Released checkpoints: recognised by keys and config, renamed both ways, loaded strictly, exported."""
 
 from zoo.weights.blip2 import BLIP2_HF, INSTRUCTBLIP_HF
+from zoo.weights.chat_univi import CHAT_UNIVI_ORIGINAL
 from zoo.weights.export import export
 from zoo.weights.idefics import IDEFICS_HF
 from zoo.weights.kosmos_2 import KOSMOS_2_HF
@@ -24,6 +25,7 @@ __all__ = [
     "BLIP2_HF",
     "BLIP2_OPT_LAVIS",
     "BLIP2_T5_LAVIS",
+    "CHAT_UNIVI_ORIGINAL",
     "GPT4ROI_ORIGINAL",
     "IDEFICS_HF",
     "INSTRUCTBLIP_HF",

@@ -136,7 +136,7 @@ _ORIGINAL_TYPES = {
 }
 
 # model_type of methods with the same key names.
-_METHODS_ON_LLAVA = ("shikra", "VideoChatGPT")
+_METHODS_ON_LLAVA = ("shikra", "VideoChatGPT", "ChatUniVi")
 
 
 def _is_original(config: Mapping[str, Any], keys: Collection[str]) -> bool:

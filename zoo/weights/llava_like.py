@@ -49,14 +49,14 @@ _REGION_NAMES = (
     ("roi_align.flatten_linear.", "flatten."),
     ("roi_align.updims.", "projection."),
 )
-_PROJECTION = "model.mm_projector."
+PROJECTION = "model.mm_projector."
 # Every third hidden state from the one that is projected goes to the region module.
 _LEVEL_STEP = 3
 # Of the vocabulary that Video-ChatGPT adds, the placeholder comes first and the marks around a video after it.
 _NUM_PLACEHOLDERS = 1
 
 
-def _rules(connector: Iterable[tuple[Rule, Rule]]) -> dict[str, tuple[Rule, ...]]:
+def rules_on_llava(connector: Iterable[tuple[Rule, Rule]]) -> dict[str, tuple[Rule, ...]]:
     """Both directions, from a (to canonical, from canonical) pair for each name of the connector."""
     connector = tuple(connector)
     tower = "model.vision_tower.vision_tower.vision_model."
@@ -66,11 +66,12 @@ def _rules(connector: Iterable[tuple[Rule, Rule]]) -> dict[str, tuple[Rule, ...]
     }
 
 
-def _pair(theirs: str, ours: str) -> tuple[Rule, Rule]:
+def pair(theirs: str, ours: str) -> tuple[Rule, Rule]:
+    """A name of the connector's in both directions, for ``rules_on_llava``."""
     return Rule(theirs, ours), Rule(ours, theirs)
 
 
-def _method(name: str, config: Mapping[str, Any], folder: Path, *, has_added_tokens: bool = True) -> Method:
+def method_on_llava(name: str, config: Mapping[str, Any], folder: Path, *, has_added_tokens: bool = True) -> Method:
     """The registered method with the tower and the language model of a config.json in LLaVA's format."""
     ignored = {"mm_use_im_start_end", "image_aspect_ratio", "mm_projector_type"}
     fields = {key: value for key, value in config.items() if key not in ignored} | {"model_type": "llava"}
@@ -87,15 +88,15 @@ def _method(name: str, config: Mapping[str, Any], folder: Path, *, has_added_tok
 
 
 def _is_shikra(config: Mapping[str, Any], keys: Collection[str]) -> bool:
-    return config.get("model_type") == "shikra" and f"{_PROJECTION}weight" in keys
+    return config.get("model_type") == "shikra" and f"{PROJECTION}weight" in keys
 
 
 SHIKRA_ORIGINAL = register_layout(
     Layout(
         name="shikra-original",
         matches=_is_shikra,
-        method_from_config=lambda config, folder: _method("shikra", config, folder),
-        **_rules(zip(PROJECTOR_FROM_ORIGINAL[-1:], PROJECTOR_TO_ORIGINAL[-1:])),
+        method_from_config=lambda config, folder: method_on_llava("shikra", config, folder),
+        **rules_on_llava(zip(PROJECTOR_FROM_ORIGINAL[-1:], PROJECTOR_TO_ORIGINAL[-1:])),
         constants=CONSTANTS,
     )
 )
@@ -117,7 +118,7 @@ def _region_sizes(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _gpt4roi_method(config: Mapping[str, Any], folder: Path) -> Method:
-    method = _method("gpt4roi", config, folder)
+    method = method_on_llava("gpt4roi", config, folder)
     number = config["num_levels"]
     num_blocks = resolve(method.encoder).architecture.num_hidden_layers
     last = method.encoder.layer % (num_blocks + 1)
@@ -138,10 +139,10 @@ GPT4ROI_ORIGINAL = register_layout(
         matches=_is_gpt4roi,
         method_from_config=_gpt4roi_method,
         config_from_weights=_region_sizes,
-        **_rules(
+        **rules_on_llava(
             (
-                *(_pair(_REGIONS + theirs, f"connector.regions.{ours}") for theirs, ours in _REGION_NAMES),
-                _pair(_PROJECTION, "connector.projection."),
+                *(pair(_REGIONS + theirs, f"connector.regions.{ours}") for theirs, ours in _REGION_NAMES),
+                pair(PROJECTION, "connector.projection."),
             )
         ),
         constants=CONSTANTS,
@@ -150,12 +151,12 @@ GPT4ROI_ORIGINAL = register_layout(
 
 
 def _is_video_chatgpt(config: Mapping[str, Any], keys: Collection[str]) -> bool:
-    return config.get("model_type", "VideoChatGPT") == "VideoChatGPT" and f"{_PROJECTION}weight" in keys
+    return config.get("model_type", "VideoChatGPT") == "VideoChatGPT" and f"{PROJECTION}weight" in keys
 
 
 def _video_chatgpt_method(config: Mapping[str, Any], folder: Path) -> Method:
     # The config.json of the LLaVA that a single file belongs on knows nothing of the added tokens.
-    return _method("video-chatgpt", config, folder, has_added_tokens=config["model_type"] == "VideoChatGPT")
+    return method_on_llava("video-chatgpt", config, folder, has_added_tokens=config["model_type"] == "VideoChatGPT")
 
 
 def _with_added_rows(state: Mapping[str, Tensor], model: VLM, config: Mapping[str, Any]) -> Mapping[str, Tensor]:
@@ -191,7 +192,7 @@ VIDEO_CHATGPT_ORIGINAL = register_layout(
         method_from_config=_video_chatgpt_method,
         fit=_with_added_rows,
         on_base=LLAVA_ORIGINAL,
-        **_rules((_pair(_PROJECTION, "connector.projection."),)),
+        **rules_on_llava((pair(PROJECTION, "connector.projection."),)),
         constants=CONSTANTS,
     )
 )
