@@ -1,7 +1,7 @@
 """Put the weights of a comparison under scenes-tiny into the package, as ``zoo chat METHOD`` finds them.
 
     make compare
-    python benchmarks/weights/scenes_tiny.py --comparison runs/compare --seed 0
+    python benchmarks/weights/scenes_tiny.py llava-1.5 gpt4roi video-chatgpt --comparison runs/compare --seed 0
 
 A folder METHOD has the resolved config, a generated card, and what was trained alone: where the language model stayed
 frozen it is the packaged one. Every folder is loaded once before it counts as written.
@@ -24,13 +24,14 @@ MAX_BYTES = 5_000_000
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("methods", nargs="+", metavar="METHOD", help="those that have learnt something")
     parser.add_argument("--comparison", type=Path, default=Path("runs/compare"), help="folder of zoo compare --out")
     parser.add_argument("--seed", type=int, default=0, help="whose run of each method")
     parser.add_argument("--out", type=Path, default=ASSETS / SETTING / "weights")
     options = parser.parse_args()
     try:
-        for run in sorted(options.comparison.glob(f"runs/*/seed-{options.seed}")):
-            folder = ship(run, options.out)
+        for method in options.methods:
+            folder = ship(options.comparison / "runs" / method / f"seed-{options.seed}", options.out)
             print(f"{folder}: {sum(file.stat().st_size for file in folder.iterdir()):,} bytes")
     except ZooError as error:
         print(f"error: {error}", file=sys.stderr)
