@@ -34,8 +34,10 @@ def llava_onevision() -> Method:
         ),
         connector=AnyResolutionMLP(depth=2, max_tiles=9, video_pool="bilinear"),
         fusion=Splice(),
-        language_model=LanguageModelConfig(id="qwen2-7b-instruct"),
+        # Qwen2 has the marks of its turns; another language model gets rows for them.
+        language_model=LanguageModelConfig(id="qwen2-7b-instruct", has_added_tokens=True),
         template="chatml",
+        added_tokens=("<|im_start|>", "<|im_end|>"),
         frames=FrameSampling(kind="linspace", num_frames=32),
         stages=(
             Stage(

@@ -86,7 +86,9 @@ def _hf_method(config: Mapping[str, Any], folder: Path, *, name: str, config_cla
         base,
         encoder=dataclasses.replace(encoder, tiles=tiles),
         connector=_connector(parsed, base.connector, file),
-        language_model=hf_language_model(parsed, folder),
+        language_model=dataclasses.replace(
+            hf_language_model(parsed, folder), has_added_tokens=base.language_model.has_added_tokens
+        ),
     )
 
 
