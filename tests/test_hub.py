@@ -125,7 +125,7 @@ def test_a_path_out_of_the_folder_is_refused(name, hub, tmp_path):
 
 def test_the_registry_pins_revision_and_hash(hub, monkeypatch):
     facts = {"m": {"weights": [{"id": ID, "revision": hub.commit, "sha256": {"model.safetensors": sha256(b"other")}}]}}
-    monkeypatch.setattr(zoo.hub, "entries", lambda: facts)
+    monkeypatch.setattr(zoo.registry, "entries", lambda: facts)
     assert "registry.yaml says" in refusal(ID)
     assert all(hub.commit in path for method, path, _ in hub.requests if "/resolve/" in path)
     facts["m"]["weights"][0]["sha256"] = {"model.safetensors": sha256(WEIGHTS)}

@@ -26,7 +26,7 @@ from huggingface_hub.errors import (
 )
 
 from zoo.errors import ZooError
-from zoo.registry import entries
+from zoo.registry import released_row
 
 DEFAULT_REVISION = "main"
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -77,7 +77,7 @@ def pull(id: str, *, revision: str | None = None, local_dir: "str | Path | None"
     """
     if not is_hub_id(id):
         raise ZooError(f"{id!r} is no hub id; write owner/name")
-    pinned = _pinned(id)
+    pinned = released_row(id)
     revision = revision or pinned.get("revision") or DEFAULT_REVISION
     with _explained(id, revision):
         listing = _listing(id, revision)
@@ -112,11 +112,6 @@ def push(folder: Path, id: str, *, private: bool = False, message: str) -> str:
     with _explained(id, DEFAULT_REVISION):
         api.create_repo(id, exist_ok=True, private=private)
         return api.upload_folder(repo_id=id, folder_path=folder, commit_message=message).commit_url
-
-
-def _pinned(id: str) -> Mapping[str, Any]:
-    found = (row for facts in entries().values() for row in facts["weights"] if row["id"] == id)
-    return next(found, {})
 
 
 def _listing(id: str, revision: str) -> dict[str, _Expected | None] | None:

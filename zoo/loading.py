@@ -9,6 +9,7 @@ from zoo.factory import build_model
 from zoo.hub import is_hub_id, pull
 from zoo.model import VLM
 from zoo.paths import ASSETS, resolve
+from zoo.registry import released_row
 from zoo.run import CONFIG_FILE, load_run
 from zoo.training.checkpoint import STATE_FILE, WEIGHTS_FILE, list_checkpoints, load_weights, read_state
 from zoo.training.tuning import prepare_adapters
@@ -60,28 +61,34 @@ def load(
     device: "str | torch.device" = "cpu",
     revision: str | None = None,
     base: str | None = None,
+    delta_of: str | None = None,
 ) -> VLM:
     """A model ready for evaluation.
 
     Args:
         path_or_id: the folder of a run of ours (or its model/ or one of its checkpoints/), or of a released checkpoint
-            whose layout ``zoo.weights`` knows; the hub id of either; or a method whose trained weights are shipped.
+            whose layout ``zoo.weights`` knows; the hub id of either; a method whose trained weights are shipped; or a
+            file of released weights that has no folder of its own.
         dtype: of the parameters.
         device: where the model is to be.
         revision: of a hub id: branch, tag or commit.
         base: id or folder of the language model that a released checkpoint without one belongs to.
+        delta_of: id or folder of the language model that a released difference is to be added to.
 
     Raises:
         ZooError: nothing loadable there, a missing or extra key, another frozen base than the run's.
     """
-    found = locate(path_or_id, revision=revision)
+    row = released_row(str(path_or_id))
+    if row.get("form") == "delta" and delta_of is None:
+        raise ZooError(f"{path_or_id} is a difference to {row['base'][0]}; give delta_of={row['base'][0]!r}")
+    found = Path(path_or_id) if Path(path_or_id).is_file() else locate(path_or_id, revision=revision)
     folder = weights_folder(found)
     if folder is None:
         from zoo.weights import load_released
 
-        return load_released(found, dtype=dtype, device=device, base=base)
-    if base is not None:
-        raise ZooError(f"{path_or_id} names its bases itself; leave base={base!r} out")
+        return load_released(found, dtype=dtype, device=device, base=base, delta_of=delta_of)
+    if given := base or delta_of:
+        raise ZooError(f"{path_or_id} names its bases itself; leave {given!r} out")
     config = load_run(folder / CONFIG_FILE)
     stages = config.saved_stages
     if (folder / STATE_FILE).is_file():

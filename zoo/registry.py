@@ -76,6 +76,11 @@ def entry(name: str) -> dict[str, Any]:
     return entries()[name]
 
 
+def released_row(id: str) -> dict[str, Any]:
+    """What is known of a released checkpoint, by the id of its row; empty for another id."""
+    return next((row for facts in entries().values() for row in facts["weights"] if row["id"] == id), {})
+
+
 def get_method(name: str) -> "Method":
     """Import the method's module and construct it as published."""
     module = entry(name)["module"]

@@ -1,5 +1,8 @@
 """Every released checkpoint of a class of transformers at its published size: its keys, shapes and counts, unfilled."""
 
+import functools
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import (
@@ -35,7 +38,7 @@ CLASSES = {
 }
 REGISTERED = {row["id"]: row["layout"] for entry in entries().values() for row in entry["weights"]}
 # The same model under several ids is compared once.
-DISTINCT = {repr(published_config(id)): id for id in reversed(published_ids())}
+DISTINCT = {repr(published_config(id)): id for id in reversed(published_ids())}.values()
 ENCODER, BLOCK = 303_507_456, 139_476_994
 
 
@@ -43,15 +46,19 @@ def count(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def reference(config):
-    fields = dict(config)
+@functools.cache
+def reference(id):
+    fields = published_config(id)
     with torch.device("meta"):
-        return CLASSES[config["model_type"]](AutoConfig.for_model(fields.pop("model_type"), **fields))
+        return CLASSES[fields["model_type"]](AutoConfig.for_model(fields.pop("model_type"), **fields))
 
 
-def ours(config, folder, keys):
-    layout = detect(config, keys)
-    return layout, build_on_meta(layout.method_from_config(config, folder))
+@functools.cache
+def ours(id):
+    """The layout that is found for the class's own names, and our model at the size of the config."""
+    config = published_config(id)
+    layout = detect(config, reference(id).state_dict().keys())
+    return layout, build_on_meta(layout.method_from_config(config, Path("no folder")))
 
 
 def test_every_checkpoint_of_transformers_has_its_config_here():
@@ -60,15 +67,14 @@ def test_every_checkpoint_of_transformers_has_its_config_here():
         published_config("llava-hf/llava-1.5-7b")
 
 
-@pytest.mark.parametrize("id", sorted(DISTINCT.values()))
-def test_keys_and_shapes(id, tmp_path):
-    config = published_config(id)
-    theirs = reference(config).state_dict()
-    layout, model = ours(config, tmp_path, theirs)
+@pytest.mark.parametrize("id", sorted(DISTINCT))
+def test_keys_and_shapes(id):
+    theirs = reference(id).state_dict()
+    layout, model = ours(id)
     assert layout.name == REGISTERED[id]
     state = model.state_dict()
     mapped = convert(theirs, layout, "to_canonical")
-    zero = layout.zero_keys(config)
+    zero = layout.zero_keys(published_config(id))
     assert mapped.keys() | zero == state.keys()
     assert {key: tensor.shape for key, tensor in mapped.items()} == {
         key: tensor.shape for key, tensor in state.items() if key not in zero
@@ -80,14 +86,14 @@ def test_keys_and_shapes(id, tmp_path):
     assert convert(released, layout, "to_canonical").keys() == state.keys()
 
 
-def test_published_counts_of_llava(tmp_path):
+def test_published_counts_of_llava():
     for size, language_model, projector in (("7b", 4096, 20_979_712), ("13b", 5120, 5120 * (1024 + 1 + 5120 + 1))):
-        config = published_config(f"llava-hf/llava-1.5-{size}-hf")
-        layout, model = ours(config, tmp_path, reference(config).state_dict())
+        id = f"llava-hf/llava-1.5-{size}-hf"
+        layout, model = ours(id)
         assert layout.name == "llava-hf"
         assert count(model.encoder) == ENCODER and count(model.connector) == projector
         assert model.language_model.dim == language_model
-        assert count(model) == count(reference(config))
+        assert count(model) == count(reference(id))
 
 
 @pytest.mark.parametrize(
@@ -99,10 +105,8 @@ def test_published_counts_of_llava(tmp_path):
         ("Salesforce/instructblip-flan-t5-xl", 185_660_160),
     ],
 )
-def test_published_counts_around_a_qformer(id, qformer, tmp_path):
-    config = published_config(id)
-    expected = reference(config)
-    _, model = ours(config, tmp_path, expected.state_dict())
+def test_published_counts_around_a_qformer(id, qformer):
+    expected, (_, model) = reference(id), ours(id)
     norm = 2 * 1408
     assert count(expected.qformer) == qformer
     # transformers counts the norm behind the tower to the tower; it is the connector's.
@@ -114,15 +118,13 @@ def test_published_counts_around_a_qformer(id, qformer, tmp_path):
     assert count(model) == count(expected)
 
 
-def test_published_counts_of_flamingos(tmp_path):
+def test_published_counts_of_flamingos():
     openflamingo, otter = build_on_meta(get_method("openflamingo")), build_on_meta(get_method("otter"))
     assert count(openflamingo.connector) == count(otter.connector) == 63_019_008
     # Eight blocks in front of a LLaMA-7B.
     assert count(otter.fusion) == 8 * BLOCK == 1_115_815_952
-    config = published_config("HuggingFaceM4/idefics-9b")
-    expected = reference(config)
-    _, model = ours(config, tmp_path, expected.state_dict())
-    assert count(model) == count(expected)
+    _, idefics = ours("HuggingFaceM4/idefics-9b")
+    assert count(idefics) == count(reference("HuggingFaceM4/idefics-9b"))
 
 
 def test_published_counts_of_what_is_trained():

@@ -91,15 +91,13 @@ every_release = pytest.mark.parametrize("release", RELEASES, indirect=True)
 @every_release
 def test_a_partial_checkpoint_on_its_bases(release, tmp_path):
     _, model, state, base = release
-    # As a training run saves it, alone in its folder or named; and as plain weights.
+    # As a training run saves it, alone in its folder or named.
     (tmp_path / "alone").mkdir()
     torch.save({"model": state, "epoch": 7, "config": {"lr": 1e-4}}, tmp_path / "alone" / "any_name.pth")
     for path in (tmp_path / "alone", tmp_path / "alone" / "any_name.pth"):
         again = load_released(path, base=base)
         assert again.method.name == model.method.name
         assert same(again, model)
-    torch.save(state, tmp_path / "plain.bin")
-    assert same(load_released(tmp_path / "plain.bin", base=base), model)
 
 
 @every_release
@@ -112,7 +110,9 @@ def test_conversion_is_lossless_both_ways(release):
     assert get_layout(layout).matches({}, state.keys())
 
 
-@every_release
+@pytest.mark.parametrize(
+    "release", ["instructblip-vicuna-lavis", "minigpt-4-original", "video-llama-original"], indirect=True
+)
 def test_what_does_not_fit_is_said(release, tmp_path):
     _, _, state, base = release
 

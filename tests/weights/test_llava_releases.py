@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny import clip, fill, llama, train_tokenizer
 
+import zoo
 from zoo.connectors import MLP, GPT4RoI, Linear
 from zoo.encoders import EncoderConfig
 from zoo.errors import ZooError
@@ -181,6 +182,11 @@ def test_a_difference_and_its_base(tmp_path, tower, name):
     assert "is no folder" in refusal(folder, delta_of=str(tmp_path / "nowhere"))
 
 
+def test_a_released_difference_is_refused_without_its_base():
+    with pytest.raises(ZooError, match=r"is a difference to huggyllama/llama-7b; give delta_of='huggyllama/llama-7b'"):
+        zoo.load("shikras/shikra-7b-delta-v1")
+
+
 def test_a_difference_without_its_base_is_pointed_out(tmp_path, tower):
     model = trained("llava", language_model(tmp_path / "base"), tower)
     state = released(model, "llava-original")
@@ -297,7 +303,7 @@ def test_video_chatgpt_is_a_file_on_a_llava(tmp_path, tower):
     assert "model.mm_projector.scale" in refusal(file, base=str(folder))
     torch.save(state | {"lm_head.weight": torch.rand(7, 32)}, file)
     assert "lm_head.weight" in refusal(file, base=str(folder))
-    assert "no folder with config.json" in refusal(file, base=str(tmp_path / "nowhere"))
+    assert "is no folder" in refusal(file, base=str(tmp_path / "nowhere"))
 
 
 def test_video_chatgpt_with_a_config_of_its_own(tmp_path, tower):

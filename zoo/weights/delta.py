@@ -5,12 +5,11 @@ difference are those of the sum, so that nothing but the caller can tell them ap
 """
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from torch import Tensor
 
 from zoo.errors import ZooError
-from zoo.paths import resolve
+from zoo.loading import locate
 from zoo.weights.files import open_weights
 from zoo.weights.tensors import Weights
 
@@ -49,12 +48,9 @@ def add_base(delta: Weights, base: str, *, where: str) -> Sum:
     """The weights that a difference stands for. What the base does not have (a projector) is there in full.
 
     Raises:
-        ZooError: a base that is no folder of weights, or one that the difference does not fit, naming the key.
+        ZooError: a base that has no weights, or one that the difference does not fit, naming the key.
     """
-    folder = Path(resolve(base))
-    if not folder.is_dir():
-        raise ZooError(f"delta_of={base!r} is no folder; download it, or map the id to one in the file of ZOO_PATHS")
-    weights = open_weights(folder)
+    weights = open_weights(locate(base))
     weights = weights.renamed({key: key for key in weights if not key.endswith(_CONSTANTS)})
     for key in weights:
         if key not in delta:

@@ -4,6 +4,7 @@ The canonical names are those of the state dict of ``zoo.model.VLM``: ``encoder.
 ``language_model.model.*``. A layout renames prefixes, so conversion keeps every value bit for bit.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,14 +110,17 @@ class Layout:
             for rule in (rules(keys) if callable(rules) else rules)
             if not rule.beside or any(key.startswith(rule.beside) for key in keys)
         ]
+        sources = re.compile("|".join(f"({re.escape(rule.source)})" for rule in rules))
         renamed: dict[str, str] = {}
         old_keys: dict[str, str] = {}
         for key in keys:
             if self.constants and key.endswith(self.constants):
                 continue
-            rule = next((rule for rule in rules if key.startswith(rule.source)), None)
-            if rule is None:
+            # One expression of all sources: a published layout has hundreds of rules, and a model thousands of keys.
+            found = sources.match(key)
+            if found is None:
                 raise ZooError(f"layout {self.name} has no place for key {key!r}; remove it or use another layout")
+            rule = rules[found.lastindex - 1]
             new = rule.target + key.removeprefix(rule.source)
             if new in old_keys:
                 raise ZooError(

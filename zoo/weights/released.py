@@ -14,8 +14,8 @@ from zoo.definition import Method
 from zoo.errors import ZooError
 from zoo.factory import build_model
 from zoo.language.known import KNOWN
+from zoo.loading import locate
 from zoo.model import VLM
-from zoo.paths import resolve
 from zoo.weights.checkpoint import ADAPTER, open_checkpoint
 from zoo.weights.delta import add_base
 from zoo.weights.files import open_weights, read_json
@@ -56,8 +56,8 @@ def load_released(
         device: where the model is to be.
         base: id or folder of the language model that a checkpoint without one belongs to (LLaVA's first stage and LoRA
             releases, OpenFlamingo, LAVIS, MiniGPT-4, Video-LLaMA); for Video-ChatGPT, the folder of a LLaVA checkpoint.
-        delta_of: the checkpoint is a difference to the language model in this folder (or of this mapped id), to which
-            it is added: LLaVA's first releases, Shikra, GPT4RoI.
+        delta_of: the checkpoint is a difference to the language model in this folder or of this id, to which it is
+            added: LLaVA's first releases, Shikra, GPT4RoI.
 
     Raises:
         ZooError: unreadable files, an unknown layout, a missing, extra or wrongly shaped key, a projector without base.
@@ -76,7 +76,7 @@ def load_released(
     if layout.on_base is not None and not config:
         if base is None:
             raise _needs_base(where, "a checkpoint of the original LLaVA code")
-        folder, base = _folder(base), None
+        folder, base = locate(base), None
         config = read_json(folder / "config.json")
         state, theirs = _completed(state, folder, layout.on_base)
         names |= theirs
@@ -125,13 +125,6 @@ def load_released(
         where=where,
     )
     return model.eval()
-
-
-def _folder(base: str) -> Path:
-    folder = Path(resolve(base))
-    if not (folder / "config.json").is_file():
-        raise ZooError(f"base={base!r} is no folder with config.json; download it, or map the id to it with ZOO_PATHS")
-    return folder
 
 
 def _completed(state: Weights, folder: Path, layout: Layout) -> tuple[Weights, dict[str, str]]:
