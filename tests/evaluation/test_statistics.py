@@ -1,3 +1,4 @@
+import math
 import time
 
 import numpy as np
@@ -9,7 +10,9 @@ from zoo.evaluation.statistics import (
     Difference,
     clustered_standard_error,
     estimate,
+    estimate_over_tasks,
     holm,
+    mcnemar,
     paired_difference,
     verdict,
 )
@@ -167,3 +170,58 @@ def test_a_whole_comparison_is_fast():
         estimate(values[0], clusters)
         paired_difference(values[0], values[1], clusters)
     assert time.perf_counter() - start < 1
+
+
+def test_mcnemar_is_exact_and_chosen_for_unclustered_answers_of_one_run_each():
+    first = np.asarray([1] * 9 + [0] * 2 + [1] * 20 + [0] * 10, dtype=float)
+    second = np.asarray([0] * 9 + [1] * 2 + [1] * 20 + [0] * 10, dtype=float)
+    by_hand = 2 * sum(math.comb(11, count) for count in range(3)) / 2**11
+    assert mcnemar(first, second) == pytest.approx(by_hand)
+    found = paired_difference(first[None], second[None], range(41))
+    assert (found.test, found.p) == ("McNemar", pytest.approx(by_hand))
+    assert paired_difference(first[None], second[None], np.arange(41) // 2).test == "t"
+    assert paired_difference(np.stack([first] * 2), second[None], range(41)).test == "t"
+    assert paired_difference(first[None] / 2, second[None], range(41)).test == "t"
+    assert mcnemar(first, first) == 1
+
+
+def test_mcnemar_is_that_of_statsmodels():
+    tables = pytest.importorskip("statsmodels.stats.contingency_tables")
+    generator = np.random.default_rng(10)
+    for shift in (0.0, 0.1, 0.3):
+        first, second = (generator.random(80) < 0.5 + shift), (generator.random(80) < 0.5)
+        table = [[np.sum(a & b) for b in (second, ~second)] for a in (first, ~first)]
+        assert mcnemar(first, second) == pytest.approx(tables.mcnemar(table, exact=True).pvalue)
+
+
+def test_holm_is_that_of_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    values = np.random.default_rng(11).random(12) ** 3
+    assert holm(list(values)) == pytest.approx(multitest.multipletests(values, method="holm")[1].tolist())
+
+
+def test_mean_over_tasks_of_equal_size_is_the_mean_over_items():
+    generator = np.random.default_rng(12)
+    first, second = generator.random((3, 60)), generator.random((3, 60))
+    clusters = [f"image-{at // 2}" for at in range(60)]
+    found = estimate_over_tasks([(first, clusters), (second, [f"other-{name}" for name in clusters])])
+    # Stratified: the difference of the tasks' means is no variance.
+    level = np.concatenate([first - first.mean(), second - second.mean()], axis=1) + 0.5
+    error = clustered_standard_error(level.mean(axis=0), [f"{at // 2}" for at in range(120)])
+    by_seed = (first.mean(axis=1) + second.mean(axis=1)) / 2
+    total = np.sqrt(error**2 + by_seed.var(ddof=1) / 3)
+    freedom = total**4 / (error**4 / 59 + (by_seed.var(ddof=1) / 3) ** 2 / 2)
+    assert found.mean == pytest.approx((first.mean() + second.mean()) / 2)
+    assert (found.high - found.low) / 2 == pytest.approx(stats.t.ppf(0.975, freedom) * total)
+
+
+def test_mean_over_tasks_weighs_tasks_alike_and_joins_their_clusters():
+    one = np.random.default_rng(13).random((1, 30))
+    alone = estimate(one, range(30))
+    # The same image answered alike in both tasks is one observation, not two.
+    twice = estimate_over_tasks([(one, range(30)), (one, range(30))])
+    assert (twice.mean, twice.low, twice.high) == pytest.approx((alone.mean, alone.low, alone.high))
+    large, small = np.full((1, 90), 0.25), np.full((1, 10), 0.75)
+    assert estimate_over_tasks([(large, range(90)), (small, range(10))]).mean == pytest.approx(0.5)
+    with pytest.raises(ZooError, match="1 to 2 seeds"):
+        estimate_over_tasks([(one, range(30)), (np.repeat(one, 2, axis=0), range(30))])
