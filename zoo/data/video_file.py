@@ -64,6 +64,15 @@ def frame_size(source: Path | bytes, *, where: str) -> tuple[int, int]:
         return stream.codec_context.width, stream.codec_context.height
 
 
+def frame_rate(source: Path | bytes, *, where: str) -> float:
+    """Frames per second, by the header. Raises ZooError as :func:`read_frames`, and where the header does not say."""
+    with _opened(source, where) as (_, stream):
+        rate = stream.average_rate
+    if not rate:
+        raise ZooError(f"{where}: the header names no frame rate; convert the file, or give its frames")
+    return float(rate)
+
+
 def _decode(source: Path | bytes, wanted: set[int], where: str) -> tuple[int, dict[int, Image.Image]]:
     """How many frames there are, and those wanted."""
     number, frames = 0, {}

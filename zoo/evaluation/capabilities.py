@@ -39,7 +39,7 @@ def needs(item: Item) -> frozenset[str]:
         needed.add("multi_image")
     if any(BOX_PLACEHOLDER in message.content for message in item.sample.messages if message.role == "user"):
         needed.add("region_in")
-    if item.metric == "box_iou":
+    if item.answers_with_box:
         needed.add("box_out")
     return frozenset(needed)
 

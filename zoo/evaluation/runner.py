@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,49 +17,25 @@ from zoo.data.sample import Message
 from zoo.data.template import Template, render_text
 from zoo.data.templates import get_template
 from zoo.errors import ZooError
+from zoo.evaluation.benchmarks.answers import INFO_KEY as BENCHMARK
+from zoo.evaluation.benchmarks.answers import read_answer
 from zoo.evaluation.capabilities import needs, refuse_missing, support, support_of_task
+from zoo.evaluation.decoding import Decoding
 from zoo.evaluation.few_shot import INFO_KEY
+from zoo.evaluation.image_choice import beside_each_medium, chosen
 from zoo.evaluation.items import Item
 from zoo.evaluation.metrics import metric_version, score
 from zoo.model import VLM
-
-NORMALISATIONS = ("sum", "mean")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decoding:
-    """How answers are found. Stored with every prediction.
-
-    ``mode`` greedy generates; likelihood ranks an item's candidates by the log-probability of their tokens (end of turn
-    included), summed or averaged over tokens as ``normalisation`` says. ``prompt_form`` is inference or training: see
-    ``zoo.definition.EvaluationSetting``.
-    """
-
-    mode: str = "greedy"
-    max_new_tokens: int = 16
-    normalisation: str = "sum"
-    prompt_form: str = "inference"
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("greedy", "likelihood"):
-            raise ZooError(f"unknown decoding {self.mode!r}; use greedy or likelihood")
-        if self.normalisation not in NORMALISATIONS:
-            raise ZooError(f"unknown normalisation {self.normalisation!r}; use sum or mean")
-        if self.prompt_form not in ("inference", "training"):
-            raise ZooError(f"unknown prompt_form {self.prompt_form!r}; use inference or training")
-
-    def describe(self) -> str:
-        prompts = f"{self.prompt_form} prompts"
-        if self.mode == "likelihood":
-            return f"likelihood, {self.normalisation} over tokens, {prompts}"
-        return f"greedy, at most {self.max_new_tokens} new tokens, {prompts}"
 
 
 @torch.no_grad()
 def generate_answers(
     model: VLM, examples: Sequence[Example], template: Template, *, max_new_tokens: int, **options: Any
 ) -> list[str]:
-    """Greedy answers to a batch of generation prompts, special tokens (but those of boxes) and end of turn removed."""
+    """Answers to a batch of generation prompts, special tokens (but those of boxes) and end of turn removed.
+
+    ``options`` go to transformers' generate; without any the search is greedy.
+    """
     tokenizer = model.language_model.tokenizer
     kept = set(tokenizer.convert_tokens_to_ids(list(get_box_codec(model.method.box_codec).tokens)))
     strings = stop_strings(template, tokenizer)
@@ -95,12 +71,23 @@ def score_answers(model: VLM, examples: Sequence[Example], *, normalisation: str
 
 
 class Evaluator:
-    """Evaluates one model under one decoding. ``label`` holds what every row repeats: method and seed."""
+    """Evaluates one model under one decoding. ``label`` holds what every row repeats: method and seed.
 
-    def __init__(self, model: VLM, *, decoding: Decoding, batch: int = 64, label: dict[str, Any] | None = None) -> None:
+    ``template``: the conversation around the questions; default: the method's own.
+    """
+
+    def __init__(
+        self,
+        model: VLM,
+        *,
+        decoding: Decoding,
+        batch: int = 64,
+        label: dict[str, Any] | None = None,
+        template: Template | None = None,
+    ) -> None:
         self.model, self.decoding, self.batch = model, decoding, batch
         self.label = label or {"method": model.method.name, "seed": 0}
-        template = get_template(model.method.template)
+        template = template or get_template(model.method.template)
         self.template = template if decoding.prompt_form == "inference" else replace(template, inference=None)
         self.preprocessor: Preprocessor = model.preprocessor()
 
@@ -129,7 +116,7 @@ class Evaluator:
             on_item(len(items) - len(rest))
         for start in range(0, len(rest), self.batch):
             chunk = rest[start : start + self.batch]
-            rows = self._greedy(chunk) if self.decoding.mode == "greedy" else self._likelihood(chunk)
+            rows = self._answer(chunk)
             done |= {row["id"]: row for row in rows}
             if out:
                 out.parent.mkdir(parents=True, exist_ok=True)
@@ -159,6 +146,19 @@ class Evaluator:
                     )
         return {row["id"]: row for row in rows}
 
+    def _answer(self, items: Sequence[Item]) -> list[dict[str, Any]]:
+        if items[0].other_media:
+            return [self._choose_image(item) for item in items]
+        return self._greedy(items) if self.decoding.mode == "greedy" else self._likelihood(items)
+
+    def _choose_image(self, item: Item) -> dict[str, Any]:
+        """Loss a token of the reference beside its own medium and beside each other one; the lowest is the answer."""
+        examples = [self.preprocessor(sample, self.template) for sample in beside_each_medium(item)]
+        losses = [-score for score in score_answers(self.model, examples, normalisation="mean")]
+        own, others = losses[0], losses[1:]
+        row = self._row(item, examples[0], chosen(losses))
+        return row | {"loss": {"own": own, "others": sum(others) / len(others)}}
+
     def _greedy(self, items: Sequence[Item]) -> list[dict[str, Any]]:
         examples = [self.preprocessor(item.sample, self.template, generation=True) for item in items]
         for item, example in zip(items, examples):
@@ -166,7 +166,11 @@ class Evaluator:
         # Rows of similar length pad little; greedy answers do not depend on their neighbours.
         order = sorted(range(len(items)), key=lambda i: len(examples[i]))
         answers = generate_answers(
-            self.model, [examples[i] for i in order], self.template, max_new_tokens=self.decoding.max_new_tokens
+            self.model,
+            [examples[i] for i in order],
+            self.template,
+            max_new_tokens=self.decoding.max_new_tokens,
+            **self.decoding.generation,
         )
         rows: list[dict[str, Any]] = [{}] * len(items)
         for i, answer in zip(order, answers):
@@ -201,7 +205,7 @@ class Evaluator:
 
     def _row(self, item: Item, example: Example, prediction: str) -> dict[str, Any]:
         parse_box = None
-        if item.metric == "box_iou":
+        if item.answers_with_box:
             geometries = example.geometries or self.preprocessor.geometries(item.sample)
             geometry = geometries[item.boxes[0].medium if item.boxes else 0]
             codec = self.preprocessor.box_codec
@@ -209,7 +213,12 @@ class Evaluator:
             def parse_box(text: str) -> Any:
                 return codec.decode(text, geometry)
 
-        result = score(item, prediction, parse_box=parse_box)
+        if BENCHMARK in item.sample.info:
+            # Its metric scores all answers together, when they are there.
+            found = read_answer(item, prediction, parse_box=parse_box)
+        else:
+            result = score(item, prediction, parse_box=parse_box)
+            found = {"parsed": result.parsed, "score": result.value}
         prompt = render_text(self.template.render(item.sample.messages, generation=True, sample_id=item.sample.id))
         return {
             "id": item.sample.id,
@@ -218,8 +227,7 @@ class Evaluator:
             "question": item.sample.messages[-1].content,
             "prompt": prompt,
             "prediction": prediction,
-            "parsed": result.parsed,
-            "score": result.value,
+            **found,
             "references": list(item.references),
             "metric": item.metric,
             "metric_version": metric_version(item.metric),

@@ -9,10 +9,13 @@ from zoo.data.sample import Box
 from zoo.errors import ZooError
 from zoo.evaluation.items import Item
 from zoo.evaluation.metrics.boxes import IOU_THRESHOLD, iou
+from zoo.evaluation.metrics.captions.scores import CIDER_SCALE, cider
+from zoo.evaluation.metrics.captions.tokens import tokenise
+from zoo.evaluation.metrics.registry import get_metric
 from zoo.evaluation.parsing import normalise_answer, parse_yes_no
 
 DEFAULT_YES_NO_RULE = "strict"
-METRICS = ("exact_match", "yes_no", "box_iou")
+METRICS = ("exact_match", "yes_no", "box_iou", "cider", "image_choice")
 
 BoxParser = Callable[[str], Box | Sequence[Box] | None]
 
@@ -32,7 +35,11 @@ def metric_version(metric: str, *, yes_no_rule: str = DEFAULT_YES_NO_RULE) -> st
         "exact_match": "exact_match/1 lower-case, trailing full stop removed",
         "yes_no": f"yes_no/1 {yes_no_rule}",
         "box_iou": f"box_iou/1 first box, IoU >= {IOU_THRESHOLD}",
+        "cider": "cider/1 CIDEr-D as a share of 10, frequencies of the task's references, PTB rules in Python",
+        "image_choice": "image_choice/1 lowest loss a token among the images, ties shared",
     }
+    if ":" in metric:
+        return get_metric(metric).full_name
     if metric not in versions:
         raise ZooError(f"metric {metric!r} has no scorer; use one of {', '.join(METRICS)}")
     return versions[metric]
@@ -49,6 +56,9 @@ def score(
     - ``box_iou``: 1 if the first predicted box overlaps a reference box with IoU >= 0.5; text without a box is wrong.
       ``parse_box`` comes from the method's box codec, bound to this item's image size, and returns pixels of the
       original image. The overlap itself is in ``extra["iou"]``.
+    - ``cider``: CIDEr-D (``metrics.captions.scores``), whose n-grams are weighed by all references of the task:
+      ``sample.info`` has them as ``corpus``, and the item's place among them as ``index``.
+    - ``image_choice``: the prediction names the images that fit best by number, 0 being the right one.
 
     Raises ZooError for an item without references, without a parser it needs, or with an unknown metric.
     """
@@ -65,6 +75,11 @@ def score(
         return Score(value=float(answer in expected), parsed=answer)
     if item.metric == "box_iou":
         return _score_box(item, prediction, parse_box)
+    if item.metric == "cider":
+        return _score_caption(item, prediction)
+    if item.metric == "image_choice":
+        best = prediction.split(",")
+        return Score(value=("0" in best) / len(best), parsed=prediction)
     raise ZooError(f"item {item.sample.id!r}: metric {item.metric!r} has no scorer; use one of {', '.join(METRICS)}")
 
 
@@ -72,6 +87,16 @@ def _references(item: Item) -> tuple[str, ...]:
     if not item.references:
         raise ZooError(f"item {item.sample.id!r}: {item.metric} needs at least one reference answer")
     return item.references
+
+
+def _score_caption(item: Item, prediction: str) -> Score:
+    tokenised = [[" ".join(tokenise(text)) for text in texts] for texts in item.sample.info["corpus"]]
+    said = " ".join(tokenise(prediction))
+    candidates = [""] * len(tokenised)
+    candidates[item.sample.info["index"]] = said
+    # The others' candidates do not matter for this one's score, only their references do.
+    found = cider(candidates, tokenised)[item.sample.info["index"]]
+    return Score(value=found / CIDER_SCALE, parsed=said)
 
 
 def _score_box(item: Item, prediction: str, parse_box: BoxParser | None) -> Score:
