@@ -29,6 +29,8 @@ WEIGHT_KEYS = {"id": str, "revision": str, "layout": str, "licence": str, "base"
 # form: what the files are without their base: whole (the default), partial, delta (a difference to it) or adapter.
 OPTIONAL_WEIGHT_KEYS = {"sha256": dict, "form": str}
 WEIGHT_FORMS = ("whole", "partial", "delta", "adapter")
+# What released weights were trained on; ``complete``: nothing published is left out.
+TRAINED_ON_KEYS = {"data": list, "complete": bool, "source": str}
 PUBLISHED_KEYS = {"benchmark": str, "metric": str, "value": (int, float), "variant": str, "source": str}
 
 _constructors: dict[str, Callable[[], "Method"]] = {}
@@ -94,7 +96,9 @@ def schema_errors(name: str, facts: dict[str, Any]) -> list[str]:
     """What is wrong with one entry of registry.yaml; empty when it is complete."""
     errors = [f"{name}: missing key {key!r}" for key in ENTRY_KEYS if key not in facts]
     errors += [
-        f"{name}: unknown key {key!r}.{nearest(key, list(ENTRY_KEYS))}" for key in facts if key not in ENTRY_KEYS
+        f"{name}: unknown key {key!r}.{nearest(key, list(ENTRY_KEYS))}"
+        for key in facts
+        if key not in ENTRY_KEYS and key != "trained_on"
     ]
     for key, kind in ENTRY_KEYS.items():
         if key in facts and not isinstance(facts[key], kind):
@@ -107,6 +111,9 @@ def schema_errors(name: str, facts: dict[str, Any]) -> list[str]:
         for row in facts.get("weights", [])
         if row.get("form", WEIGHT_FORMS[0]) not in WEIGHT_FORMS
     ]
+    trained_on = facts.get("trained_on")
+    if trained_on is not None and {key: type(value) for key, value in trained_on.items()} != TRAINED_ON_KEYS:
+        errors.append(f"{name}: trained_on must have data (a list), complete (true or false) and source")
     for key, needed, optional in (
         ("weights", WEIGHT_KEYS, OPTIONAL_WEIGHT_KEYS),
         ("published", PUBLISHED_KEYS, {}),
