@@ -45,6 +45,7 @@ TINY_CONNECTORS = {
         "instruction_tokenizer": "",
         "instruction_vocabulary": 0,
     },
+    "position_resampler": {"num_queries": 4, "num_heads": 2},
     "token_merging": {"num_clusters": [8, 5, 4]},
     "resampler": {"num_latents": 4, "depth": 2, "num_heads": 2, "head_dim": 8},
 }

@@ -30,6 +30,7 @@ _EXPORTS = {
     "LatentQueries": "zoo.connectors",
     "Linear": "zoo.connectors",
     "MLP": "zoo.connectors",
+    "PositionResampler": "zoo.connectors",
     "QFormer": "zoo.connectors",
     "Resampler": "zoo.connectors",
     "SpatioTemporalPooling": "zoo.connectors",

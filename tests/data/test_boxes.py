@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from zoo.data.boxes import BOX_CODECS, get_box_codec, read_shikra, write_shikra
+from zoo.data.integer_boxes import MINIGPT_V2, QWEN_VL
 from zoo.data.location_tokens import (
     DELIMITER,
     PATCH_TOKENS,
@@ -31,6 +32,8 @@ PRECISION = {
     "shikra": 0.0005,
     "kosmos-2": 1 / 32,
     "kosmos-2-hf": 1 / 32,
+    "qwen-vl": 0.001,
+    "minigpt-v2": 0.01,
     "gpt4roi": 0.005,
     "vip-llava": 0.005,
 }
@@ -96,6 +99,8 @@ def test_resize_pad_and_crop_by_hand():
     for name, last in (("kosmos-2", 24 + 32 * 16), ("kosmos-2-hf", 23 + 32 * 15)):
         written = "<object>" + pair.format(8 + 32 * 8, last) + "</object>"
         assert get_box_codec(name).encode(box, squashed) == written
+    assert get_box_codec("qwen-vl").encode(box, squashed) == "<box>(250,250),(750,500)</box>"
+    assert get_box_codec("minigpt-v2").encode(box, squashed) == "{<25><25><75><50>}"
 
 
 FRAGMENTS = [
@@ -112,6 +117,7 @@ FRAGMENTS = [
         "[.5,",
     ),
     *("<object>", "</object>", "<phrase>", "</phrase>", DELIMITER, PATCH_TOKENS[0], PATCH_TOKENS[1023]),
+    *("<box>", "</box>", "<box>(1,2),(3,4)</box>", "<ref>", "</ref>", "{<1><2><3><4>}", "<p>", "</p>", "<delim>"),
     *("<patch_index_9999>", "<patch_index_1024>", "<patch_index_1>", "<grounding>", " ", "a dog", "²", "٣", "1" * 400),
 ]
 ANSWERS = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join))
@@ -121,12 +127,14 @@ ANSWERS = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(FRAGMENTS), m
 @given(answer=ANSWERS, geometry=geometries())
 @example(answer="<object><patch_index_1024><patch_index_0000></object>", geometry=UNIT)
 @example(answer="[0.9,0.8,0.1,0.2]", geometry=UNIT)
+@example(answer="<ref>a<ref>b</ref> <box> (1000,2),(3,4)</box><box>(9,9),(1,1)</box>", geometry=UNIT)
 @settings(max_examples=150, deadline=None)
 def test_malformed_answers_never_raise(name, answer, geometry):
     found = get_box_codec(name).decode(answer, geometry)
     if found is not None:
         assert 0 <= found.x0 <= found.x1 <= geometry.width and 0 <= found.y0 <= found.y1 <= geometry.height
-    text, entities = read_grounded(answer, geometry)
+    readers = {"qwen-vl": QWEN_VL.read, "minigpt-v2": MINIGPT_V2.read}
+    text, entities = readers.get(name, read_grounded)(answer, geometry)
     assert all(0 <= entity.start <= entity.end <= len(text) and entity.boxes for entity in entities)
 
 
@@ -139,6 +147,55 @@ def test_answers_without_a_box_and_with_several(name):
     both = f"{codec.encode(first, UNIT)} and {codec.encode(second, UNIT)}"
     assert codec.decode(both, UNIT) == codec.decode(codec.encode(first, UNIT), UNIT)
     assert codec.decode(both, UNIT) != codec.decode(codec.encode(second, UNIT), UNIT)
+
+
+def test_whole_numbers_at_the_edges():
+    qwen, minigpt = get_box_codec("qwen-vl"), get_box_codec("minigpt-v2")
+    whole = Box(x0=0, y0=0, x1=1, y1=1)
+    assert qwen.encode(whole, UNIT) == "<box>(0,0),(999,999)</box>"
+    assert minigpt.encode(whole, UNIT) == "{<0><0><100><100>}"
+    assert qwen.decode(qwen.encode(whole, UNIT), UNIT) == minigpt.decode(minigpt.encode(whole, UNIT), UNIT) == whole
+    # Rounded down, in both.
+    inside = Box(x0=0.2999, y0=0.2999, x1=0.7999, y1=0.7999)
+    assert qwen.encode(inside, UNIT) == "<box>(299,299),(799,799)</box>"
+    assert minigpt.encode(inside, UNIT) == "{<29><29><79><79>}"
+    # The prompt may have opened the box already, and blanks of a tokenizer change nothing.
+    for answer in ("<box> (299, 299),(799,799) </box>", "(299,299),(799,799)", "<ref>a</ref><box>(299,299),(799,799)"):
+        assert qwen.decode(answer, UNIT) == qwen.decode(qwen.encode(inside, UNIT), UNIT)
+    # Four digits are no number of these formats.
+    assert minigpt.decode("{<1000><0><1><1>}", UNIT) is None
+
+
+@pytest.mark.parametrize(
+    ("form", "written"),
+    [
+        (
+            QWEN_VL,
+            "I see <ref>a dog</ref><box>(100,200),(300,400)</box> and "
+            "<ref>two cats</ref><box>(0,0),(500,500)</box><box>(500,500),(999,999)</box>.",
+        ),
+        (
+            MINIGPT_V2,
+            "I see <p>a dog</p> {<10><20><30><40>} and <p>two cats</p> {<0><0><50><50>}<delim>{<50><50><100><100>}.",
+        ),
+    ],
+    ids=["qwen-vl", "minigpt-v2"],
+)
+def test_phrases_with_boxes_of_whole_numbers(form, written):
+    dog, cats = (
+        (Box(x0=0.1, y0=0.2, x1=0.3, y1=0.4),),
+        (Box(x0=0, y0=0, x1=0.5, y1=0.5), Box(x0=0.5, y0=0.5, x1=1, y1=1)),
+    )
+    text = "I see a dog and two cats."
+    entities = [Entity(start=6, end=11, boxes=dog), Entity(start=16, end=24, boxes=cats)]
+    assert form.write(text, entities, UNIT) == written
+    clean, found = form.read(written, UNIT)
+    assert clean == text and [(entity.start, entity.end) for entity in found] == [(6, 11), (16, 24)]
+    for entity, expected in zip(found, entities, strict=True):
+        for box, other in zip(entity.boxes, expected.boxes, strict=True):
+            assert corners(box) == pytest.approx(corners(other), abs=1 / form.num_bins)
+    # A phrase without a box is words, and a box without a phrase is left where it stands.
+    assert form.read(form.phrase[0] + "it" + form.phrase[1], UNIT) == (form.phrase[0] + "it" + form.phrase[1], [])
 
 
 def test_rules_for_malformed_boxes():

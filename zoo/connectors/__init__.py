@@ -5,6 +5,7 @@ from zoo.connectors.base import Connector, ConnectorConfig, ConnectorContext
 from zoo.connectors.latent_queries import LatentQueries
 from zoo.connectors.mlp import MLP, Linear
 from zoo.connectors.pooling import SpatioTemporalPooling
+from zoo.connectors.position_resampler import PositionResampler
 from zoo.connectors.qformer import QFormer
 from zoo.connectors.region import GPT4RoI
 from zoo.connectors.resampler import Resampler
@@ -20,6 +21,7 @@ __all__ = [
     "GPT4RoI",
     "LatentQueries",
     "Linear",
+    "PositionResampler",
     "QFormer",
     "Resampler",
     "SpatioTemporalPooling",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from zoo.data.integer_boxes import MINIGPT_V2, QWEN_VL
 from zoo.data.location_tokens import LOCATION_TOKENS, Rounding, read_objects, write_objects
 from zoo.data.sample import Box
 from zoo.data.transforms import Geometry
@@ -38,13 +39,7 @@ def _encode_numerals(box: Box, geometry: Geometry) -> str:
 
 def _decode_numerals(text: str, geometry: Geometry) -> Box | None:
     match = _NUMERALS.search(text)
-    return None if match is None else _from_fractions(match.groups(), geometry)
-
-
-def _from_fractions(values: Sequence[str | float], geometry: Geometry) -> Box:
-    """Corners as fractions of the frame, in original pixels: clipped to the frame, swapped where in the wrong order."""
-    x0, y0, x1, y1 = (min(float(value), 1.0) * geometry.size for value in values)
-    return geometry.to_original(Box(x0=min(x0, x1), y0=min(y0, y1), x1=max(x0, x1), y1=max(y0, y1)))
+    return None if match is None else geometry.from_fractions(match.groups())
 
 
 # Shikra's own expressions: one digit before the point, no blanks, several boxes or points joined in one bracket.
@@ -74,7 +69,7 @@ def _encode_shikra(box: Box, geometry: Geometry) -> str:
 
 def _decode_shikra(text: str, geometry: Geometry) -> Box | None:
     brackets = read_shikra(text)
-    return _from_fractions(brackets[0][0], geometry) if brackets else None
+    return geometry.from_fractions(brackets[0][0]) if brackets else None
 
 
 def _encode_location_tokens(box: Box, geometry: Geometry, rounding: Rounding) -> str:
@@ -103,6 +98,9 @@ BOX_CODECS: dict[str, BoxCodec] = {
     # Two location tokens a box, rounded as the official training code does, or as transformers' processor.
     "kosmos-2": _location_tokens("official"),
     "kosmos-2-hf": _location_tokens("hf"),
+    # Whole numbers below 1000 between tokens of their own; whole percents between signs that the vocabulary has.
+    "qwen-vl": BoxCodec(encode=QWEN_VL.encode, decode=QWEN_VL.decode, tokens=QWEN_VL.tokens),
+    "minigpt-v2": BoxCodec(encode=MINIGPT_V2.encode, decode=MINIGPT_V2.decode),
     # A feature of the region where the user points at one. The published model writes no boxes; answers have numerals.
     "gpt4roi": replace(_numerals, region_prompt="region{number} {region}"),
     # A mark drawn on the image where the user points at a region; answers have numerals.

@@ -89,6 +89,7 @@ _VIDEO_LLAMA_INFERENCE = _video_llama(
     user_close="###",
     end="###",
 )
+_IMG = "<img>{media}</img>"
 _IMAGE_START_END = "<im_start>{media}<im_end>"
 _OVERVIEW = f"The {_IMAGE_START_END} provides an overview of the picture."
 _KOSMOS_2_IMAGE = "<image>{media}</image>"
@@ -179,6 +180,18 @@ _ALL = (
         "A conversation between a user and an LLM-based AI assistant. The assistant gives helpful and honest answers.",
         newline="",
         bos=False,
+    ),
+    # Deviation: the published training also supervises the marks that begin and end the other turns.
+    _chatml("qwen_vl", "You are a helpful assistant.", newline="\n", bos=False, image=_IMG, video=_IMG),
+    Template(
+        name="qwen_vl_caption",
+        user_close="Generate the caption in English:",
+        answer_join=" ",
+        eos=True,
+        bos=False,
+        media="only",
+        image=_IMG,
+        video=_IMG,
     ),
     replace(_vicuna("shikra", _POLITE_TO_USER), media="inline", image=_IMAGE_START_END, video=_IMAGE_START_END),
     # GPT4RoI asks in the form that it was trained in, and begins with a sentence around the image.

@@ -6,6 +6,7 @@ agree to the bit.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,6 +63,11 @@ class Geometry:
         frame = self.to_frame(box)
         x0, y0, x1, y1 = (round(value / self.size, 9) for value in (frame.x0, frame.y0, frame.x1, frame.y1))
         return x0, y0, x1, y1
+
+    def from_fractions(self, values: Sequence[str | float]) -> Box:
+        """Corners as fractions of the frame, in original pixels: clipped to the frame, swapped in the wrong order."""
+        x0, y0, x1, y1 = (min(float(value), 1.0) * self.size for value in values)
+        return self.to_original(Box(x0=min(x0, x1), y0=min(y0, y1), x1=max(x0, x1), y1=max(y0, y1)))
 
     def to_original(self, box: Box) -> Box:
         """A box in pixels of the frame, in pixels of the original image. What reaches into the padding is cut off."""

@@ -96,6 +96,11 @@ KNOWN_ENCODERS: Mapping[str, KnownEncoder] = {
         architecture=_clip(width=1280, num_layers=32, num_heads=16, patch=14, size=224, projection=1024)
         | {"hidden_act": "gelu"},
     ),
+    "clip-vit-bigg-224": KnownEncoder(
+        id="laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+        architecture=_clip(width=1664, num_layers=48, num_heads=16, patch=14, size=224, projection=1280)
+        | {"hidden_act": "gelu", "intermediate_size": 8192},
+    ),
     "siglip-base-224": KnownEncoder(
         id="google/siglip-base-patch16-224",
         architecture=_siglip(width=768, mlp=3072, num_layers=12, num_heads=12, patch=16, size=224),
