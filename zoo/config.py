@@ -23,7 +23,7 @@ ADDED_TOKENS = "added_tokens"
 ADDED_SUFFIX = ".added"
 TUNING_MODES = ("frozen", "full", "lora")
 SCHEDULES = ("cosine", "constant")
-OBJECTIVES = ("language_modeling", "connector")
+OBJECTIVES = ("language_modeling", "connector", "contrastive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,8 @@ class Stage:
     tokens in embedding and head. The most specific key counts, in ``part_lr`` and ``part_weight_decay`` too.
     ``batch`` counts samples per optimizer step over all devices and accumulation. ``steps`` wins over ``epochs``.
     ``objective``: the language model's loss on the answers, or the ``connector``'s own loss on media and answers, in
-    which the language model takes no part (BLIP-2's first stage).
+    which the language model takes no part (BLIP-2's first stage), or ``contrastive``: the mean soft token of a medium
+    finds the mean word embedding of its answer among those of the batch (``zoo.connectors.alignment``).
     ``schedule``: how the rate goes on after the warm-up, cosine to zero or constant.
     ``part_lr`` overrides ``lr`` for single parts. ``template`` overrides the method's (LLaVA's align stage uses plain).
     Media paths in ``data`` are relative to ``media_root``, by default the folder of the data file.

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from zoo.config import PARTS
 from zoo.connectors import Connector, ConnectorContext
+from zoo.connectors.alignment import alignment_loss
 from zoo.data.batch import Batch, Preprocessor, shifted_labels
 from zoo.data.encode import IGNORED_LABEL
 from zoo.data.tiles import TileGrid
 from zoo.definition import Method
 from zoo.encoders import Features, VisionEncoder
+from zoo.errors import ZooError
 from zoo.fusion import Fusion, SoftTokens
 from zoo.language import LanguageModel
 
@@ -190,11 +192,14 @@ class VLM(nn.Module):
     def forward(self, batch: Batch, *, with_logits: bool = True, objective: str = "language_modeling") -> Output:
         """Logits and summed loss of a padded or packed batch; the loss alone is cheaper (``with_logits`` False).
 
-        With the objective ``connector`` there are no logits, and the connector's own mean loss counts as often as the
+        With ``connector`` and ``contrastive`` there are no logits, and the mean loss over pairs counts as often as the
         batch has supervised tokens: the weight of a micro-batch is the same for every objective.
         """
         if objective == "connector":
             loss = self._idle(batch) if batch.frames is None else self.connector.loss(*self._media(batch))
+            return Output(logits=None, loss_sum=loss * batch.num_supervised, num_supervised=batch.num_supervised)
+        if objective == "contrastive":
+            loss = self._contrast(batch)
             return Output(logits=None, loss_sum=loss * batch.num_supervised, num_supervised=batch.num_supervised)
         embeddings, soft = self._inputs(batch)
         targets = shifted_labels(batch)
@@ -218,6 +223,23 @@ class VLM(nn.Module):
         losses = functional.cross_entropy(wanted.float(), targets[supervised], reduction="sum")
         num_supervised = int(supervised.sum())
         return Output(logits=logits if with_logits else None, loss_sum=losses, num_supervised=num_supervised)
+
+    def _contrast(self, batch: Batch) -> Tensor:
+        """The objective ``contrastive``, a mean over the media of the batch. Raises ZooError where it has no meaning."""
+        if batch.decoder_labels is not None:
+            raise ZooError(f"{self.method.name}: the objective contrastive needs a causal language model")
+        embeddings, soft = self._inputs(batch)
+        said = (batch.labels != IGNORED_LABEL) & (batch.media_seen > 0)
+        if soft is None or not said.any():
+            return 0.0 * embeddings.sum()
+        words = self.language_model.embed(batch.ids[said]).detach()
+        if soft.media.shape[1] != words.shape[1]:
+            raise ZooError(
+                f"{self.method.name}: soft tokens of width {soft.media.shape[1]} cannot be compared with words of width "
+                f"{words.shape[1]}; use objective: language_modeling"
+            )
+        # Every rank runs the same modules, whatever its batch holds (see _idle).
+        return alignment_loss(soft.media, soft.counts, words, batch.media_seen[said] - 1) + 0.0 * embeddings.sum()
 
     @torch.no_grad()
     def score(self, batch: Batch) -> list[Tensor]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from zoo.errors import ZooError, nearest
+from zoo.packaged.cache import ASSET, asset_folder
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 PACKAGED = "zoo:"
@@ -23,11 +24,12 @@ def _mapping(file: str) -> dict[str, str]:
 def resolve(id: str) -> str:
     """A folder or a hub id for an id of a config.
 
-    ``zoo:NAME`` is a folder shipped inside the package. The YAML file named by the environment variable ZOO_PATHS maps
-    ids to local folders (``lmsys/vicuna-7b-v1.5: /data/vicuna``), so that saved configs stay free of local paths.
+    ``zoo:NAME`` is a folder shipped inside the package, ``asset:NAME`` one that ``zoo assets get`` made. The YAML file
+    named by the environment variable ZOO_PATHS maps ids to local folders (``lmsys/vicuna-7b-v1.5: /data/vicuna``), so
+    that saved configs stay free of local paths.
 
     Raises:
-        ZooError: the packaged asset does not exist, or the mapping names a folder that does not.
+        ZooError: the packaged asset does not exist or was not fetched, or the mapping names a folder that is none.
     """
     if mapping := os.environ.get(MAPPING_VARIABLE):
         if folder := _mapping(mapping).get(id):
@@ -40,6 +42,8 @@ def resolve(id: str) -> str:
             known = [str(p.parent.relative_to(ASSETS)) for p in ASSETS.rglob("config.json")]
             raise ZooError(f"no packaged asset {id!r}.{nearest(id.removeprefix(PACKAGED), known)}")
         return str(folder_path)
+    if id.startswith(ASSET):
+        return str(asset_folder(id.removeprefix(ASSET)))
     return id
 
 

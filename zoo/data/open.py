@@ -3,11 +3,12 @@
 from typing import Any
 from urllib.parse import parse_qsl
 
+from zoo.data.pictures.source import PICTURES, PictureSource
 from zoo.data.scenes import SceneSource
 from zoo.data.sources import open_source
 from zoo.errors import ZooError, nearest
 
-SCENES = "scenes:"
+SCENES = "scenes"
 
 # Published data sets have to be fetched by the user under their own licences; the name says which file is meant.
 PUBLISHED = {
@@ -34,8 +35,9 @@ PUBLISHED = {
 
 
 def open_data(spec: str, *, media_root: str | None = None) -> Any:
-    """Samples by spec: ``scenes:KIND?num_samples=N&seed=S&image_size=P&tasks=A,B&weights=KIND:SHARE,KIND:SHARE``, or a
-    path of ``zoo.data.sources``.
+    """Samples by spec: ``scenes:KIND?num_samples=N&seed=S&image_size=P&tasks=A,B&weights=KIND:SHARE,KIND:SHARE``,
+    ``pictures:KIND?num_samples=N&seed=S&weights=...`` (of the assets of ``zoo assets``), or a path of
+    ``zoo.data.sources``.
 
     Returns a map-style source, or an iterable one for tar shards.
 
@@ -44,19 +46,22 @@ def open_data(spec: str, *, media_root: str | None = None) -> Any:
     """
     if spec in PUBLISHED:
         raise ZooError(f"data {spec!r} is {PUBLISHED[spec]}; download it and pass --data STAGE=FILE (--media-root DIR)")
-    if not spec.startswith(SCENES):
+    family, _, rest = spec.partition(":")
+    if family not in (SCENES, PICTURES):
         return open_source(spec, media_root=media_root)
-    kind, _, query = spec.removeprefix(SCENES).partition("?")
+    kind, _, query = rest.partition("?")
     options: dict[str, Any] = {"split": "train"}
     texts: dict[str, Any] = {"split": str, "tasks": lambda value: value.split(","), "weights": _weights}
     numbers = dict.fromkeys(("num_samples", "seed", "image_size", "questions_per_scene", "num_frames"), int)
+    if family == PICTURES:
+        texts, numbers = {"split": str, "weights": _weights}, dict.fromkeys(("num_samples", "seed"), int)
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in texts | numbers:
             raise ZooError(f"data {spec!r}: unknown option {key!r}.{nearest(key, [*texts, *numbers])}")
         if key in numbers and not value.isdigit():
             raise ZooError(f"data {spec!r}: {key} is {value!r}; give a number")
         options[key] = (texts | numbers)[key](value)
-    return SceneSource(kind=kind, **options)
+    return SceneSource(kind=kind, **options) if family == SCENES else PictureSource(kind=kind, **options)
 
 
 def _weights(text: str) -> dict[str, float]:

@@ -18,6 +18,7 @@ from transformers import (
 from zoo.data import transforms
 from zoo.data.transforms import ImageTransform
 from zoo.encoders.config import EncoderConfig
+from zoo.encoders.efficientnet_lite import EfficientNetLiteConfig, EfficientNetLiteModel
 from zoo.encoders.languagebind import LanguageBindVideoConfig, LanguageBindVideoModel
 from zoo.errors import ZooError, nearest
 
@@ -117,6 +118,19 @@ FAMILIES = (
         mean=transforms.CLIP_MEAN,
         std=transforms.CLIP_STD,
         file_prefix="vision_model.",
+    ),
+    Family(
+        model_class=EfficientNetLiteModel,
+        config_class=EfficientNetLiteConfig,
+        model_types=("efficientnet_lite",),
+        other_parts=(),
+        final_norm="",
+        resize="squash",
+        # (x - 127) / 128 of pixels from 0 to 255, as its weights were trained; ImageNet's figures are wrong for it.
+        mean=(127 / 255,) * 3,
+        std=(128 / 255,) * 3,
+        has_class_token=False,
+        position_argument=False,
     ),
 )
 

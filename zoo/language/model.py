@@ -158,6 +158,8 @@ def _reach(id: str, load: Any) -> Any:
     try:
         with quiet():
             return load()
+    except ZooError:
+        raise
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ZooError(
