@@ -319,3 +319,30 @@ def test_vip_llava_reads_several_layers(tmp_path):
     folder = write_case(tmp_path, model, {"main": main, "gen": gen}, captures=captures, generate=GENERATE)
     write_gradients(folder, model, main)
     check(folder, outputs={"main/logits", "main/loss", "main/projected", "gen/new_tokens"}, method="vip-llava")
+
+
+@pytest.mark.parametrize(("left", "groups"), [(False, 1), (True, 2)])
+def test_paligemma(left, groups, tmp_path):
+    """Several images in a row, a prefix that ends before the labels, padding on either side."""
+    text = TEXT | {"model_type": "gemma", "head_dim": 12, "num_key_value_heads": groups, "rms_norm_eps": 1e-3}
+    vision = SIGLIP | {"vision_use_head": False, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-3}
+    model = model_of(
+        "PaliGemmaForConditionalGeneration",
+        text_config=text,
+        vision_config=vision,
+        projection_dim=32,
+        hidden_size=32,
+        image_token_index=IMAGE,
+    )
+    image = [IMAGE] * 4
+    texts = [[*image, 1, 5, 6, 7, 8, 2], [*image, *image, 1, 9, 10, 11, 12, 2]]
+    main = labelled(rows(*texts, left=left), num_last=2) | {"pixel_values": draw(3, 3, 20, 20)}
+    # One more than is learned: the first word of an answer can be given.
+    suffix = (main["labels"] != -100) | (main["labels"].roll(-1, 1) != -100)
+    main["token_type_ids"] = suffix.long()
+    gen = rows(*[t[:-3] for t in texts], left=True) | {"pixel_values": draw(3, 3, 20, 20, seed=1)}
+    gen["token_type_ids"] = torch.zeros_like(gen["input_ids"])
+    captures = {"projected": "model.multi_modal_projector"}
+    folder = write_case(tmp_path, model, {"main": main, "gen": gen}, captures=captures, generate=GENERATE)
+    write_gradients(folder, model, main)
+    check(folder, outputs={"main/logits", "main/loss", "main/projected", "gen/new_tokens"}, method="paligemma")

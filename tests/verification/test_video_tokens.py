@@ -1,4 +1,4 @@
-"""``zoo verify`` on what the original code of Chat-UniVi gave (tests/data), and on the same with a mistake."""
+"""``zoo verify`` on what the original code of Chat-UniVi and LLaMA-VID gave (tests/data), also with mistakes."""
 
 import json
 import shutil
@@ -12,7 +12,10 @@ from zoo.errors import ZooError
 from zoo.verification import verify
 
 DATA = Path(__file__).parents[1] / "data"
-OUTPUTS = {"chat_univi": {"image/cluster_index", "image/merged", "image/projected", "video/projected"}}
+OUTPUTS = {
+    "chat_univi": {"image/cluster_index", "image/merged", "image/projected", "video/projected"},
+    "llama_vid": {"main/tokens.0", "main/tokens.1"},
+}
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
@@ -39,7 +42,7 @@ def test_a_share_of_the_patches_is_refused(tmp_path):
     folder = shutil.copytree(DATA / "chat_univi", tmp_path / "chat_univi")
     config = json.loads((folder / "config.json").read_text()) | {"rates": [12, 0.5, 3, 5]}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ZooError, match="spatial_cluster_rate1 is 0.5"):
+    with pytest.raises(ZooError, match=r"spatial_cluster_rate1 is 0\.5"):
         verify(folder)
 
 

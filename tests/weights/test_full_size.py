@@ -15,6 +15,7 @@ from transformers import (
     LlavaNextForConditionalGeneration,
     LlavaNextVideoForConditionalGeneration,
     LlavaOnevisionForConditionalGeneration,
+    PaliGemmaForConditionalGeneration,
     VideoLlavaForConditionalGeneration,
     VipLlavaForConditionalGeneration,
 )
@@ -33,6 +34,7 @@ CLASSES = {
     "llava_next": LlavaNextForConditionalGeneration,
     "llava_next_video": LlavaNextVideoForConditionalGeneration,
     "llava_onevision": LlavaOnevisionForConditionalGeneration,
+    "paligemma": PaliGemmaForConditionalGeneration,
     "video_llava": VideoLlavaForConditionalGeneration,
     "vipllava": VipLlavaForConditionalGeneration,
 }
@@ -116,6 +118,12 @@ def test_published_counts_around_a_qformer(id, qformer):
     if id.endswith("vicuna-7b"):
         assert count(model.connector) - norm == 188_834_560
     assert count(model) == count(expected)
+
+
+def test_published_count_of_paligemma():
+    id = "google/paligemma-3b-mix-224"
+    _, model = ours(id)
+    assert count(model) == count(reference(id)) == 2_923_466_480
 
 
 def test_published_counts_of_flamingos():

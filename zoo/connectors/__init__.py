@@ -2,6 +2,7 @@
 
 from zoo.connectors.anyres import AnyResolutionMLP
 from zoo.connectors.base import Connector, ConnectorConfig, ConnectorContext
+from zoo.connectors.context_content import ContextContent
 from zoo.connectors.latent_queries import LatentQueries
 from zoo.connectors.mlp import MLP, Linear
 from zoo.connectors.pooling import SpatioTemporalPooling
@@ -18,6 +19,7 @@ __all__ = [
     "Connector",
     "ConnectorConfig",
     "ConnectorContext",
+    "ContextContent",
     "GPT4RoI",
     "LatentQueries",
     "Linear",

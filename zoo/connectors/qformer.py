@@ -64,13 +64,38 @@ class QFormer(ConnectorConfig):
         self, *, dim_in: int, dim_out: int, grid: tuple[int, int], num_features: int, instruction_vocabulary: int = 0
     ) -> "QFormerConnector":
         """Raises ZooError where the tokenizer has more entries than the word embedding rows."""
-        vocabulary = self.instruction_vocabulary or instruction_vocabulary + 1
-        if instruction_vocabulary > vocabulary:
-            raise ZooError(
-                f"connector.instruction_vocabulary {vocabulary} is below the {instruction_vocabulary} entries of the "
-                "instruction tokenizer; raise it, or set it to 0 for as many as the tokenizer has"
-            )
-        return QFormerConnector(self, dim_in, dim_out, vocabulary)
+        rows = instruction_rows(self.instruction_vocabulary, instruction_vocabulary)
+        return QFormerConnector(self, dim_in, dim_out, rows)
+
+
+def instruction_rows(wanted: int, num_entries: int) -> int:
+    """Rows of the word embedding for a tokenizer with ``num_entries``: as many as wanted, or for 0 one more, [DEC].
+
+    Raises ZooError where the tokenizer has more entries than that.
+    """
+    rows = wanted or num_entries + 1
+    if num_entries > rows:
+        raise ZooError(
+            f"connector.instruction_vocabulary {rows} is below the {num_entries} entries of the instruction tokenizer; "
+            "raise it, or set it to 0 for as many as the tokenizer has"
+        )
+    return rows
+
+
+def instructed_queries(
+    body: QFormerBody, embeddings: TextEmbeddings, tokens: Tensor, context: ConnectorContext
+) -> Tensor:
+    """What the queries make of each frame beside its medium's instruction: (frames, queries, width).
+
+    Raises ZooError where the batch has no instruction.
+    """
+    if context.instruction_ids is None or context.instruction_mask is None:
+        raise ZooError("this Q-Former reads the instruction, but the batch has none; give instruction_ids and mask")
+    repeats = torch.as_tensor(context.num_frames, device=tokens.device)
+    ids = context.instruction_ids.repeat_interleave(repeats, dim=0)  # (frames, length)
+    mask = functional.pad(context.instruction_mask, (body.num_queries, 0), value=True)
+    mask = mask.repeat_interleave(repeats, dim=0)[:, None]
+    return body(tokens, text=embeddings(ids), mask=mask, only_queries=True)
 
 
 class QFormerConnector(Connector):
@@ -112,14 +137,7 @@ class QFormerConnector(Connector):
         tokens = self.norm(features.tokens)
         if not self.reads_instruction:
             return self.projection(self.body(tokens)).flatten(0, 1)
-        if context.instruction_ids is None or context.instruction_mask is None:
-            raise ZooError("this Q-Former reads the instruction, but the batch has none; give instruction_ids and mask")
-        repeats = torch.as_tensor(context.num_frames, device=tokens.device)
-        ids = context.instruction_ids.repeat_interleave(repeats, dim=0)  # (frames, length)
-        mask = functional.pad(context.instruction_mask, (self.body.num_queries, 0), value=True)
-        mask = mask.repeat_interleave(repeats, dim=0)[:, None]
-        queries = self.body(tokens, text=self.embeddings(ids), mask=mask, only_queries=True)
-        return self.projection(queries).flatten(0, 1)
+        return self.projection(instructed_queries(self.body, self.embeddings, tokens, context)).flatten(0, 1)
 
     def loss(self, features: "Features", context: ConnectorContext) -> Tensor:
         """The sum of the three losses. A video stands by its middle frame; equal texts are no negatives."""

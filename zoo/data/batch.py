@@ -63,7 +63,8 @@ class Batch:
     or before a position; 0 before the first. ``region_mask`` (rows, length): positions of region features; ``boxes``
     (regions, 4) and ``box_media`` (regions,) as in ``ConnectorContext``, None without any. ``instruction_ids``,
     ``instruction_mask`` (media, length). ``decoder_labels`` (rows, target length): for encoder-decoders, whose encoder
-    reads ``ids``.
+    reads ``ids``. ``prefix_mask`` (rows, length): what a prefix language model reads in both directions; None: what
+    stands before the first label.
     """
 
     ids: Tensor
@@ -84,6 +85,7 @@ class Batch:
     instruction_mask: Tensor | None = None
     decoder_labels: Tensor | None = None
     tile_grids: tuple[TileGrid | None, ...] = ()
+    prefix_mask: Tensor | None = None
 
     @property
     def num_supervised(self) -> int:

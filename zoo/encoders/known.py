@@ -105,6 +105,10 @@ KNOWN_ENCODERS: Mapping[str, KnownEncoder] = {
         id="google/siglip-base-patch16-224",
         architecture=_siglip(width=768, mlp=3072, num_layers=12, num_heads=12, patch=16, size=224),
     ),
+    "siglip-so400m-224": KnownEncoder(
+        id="google/siglip-so400m-patch14-224",
+        architecture=_siglip(width=1152, mlp=4304, num_layers=27, num_heads=16, patch=14, size=224),
+    ),
     "siglip-so400m-384": KnownEncoder(
         id="google/siglip-so400m-patch14-384",
         architecture=_siglip(width=1152, mlp=4304, num_layers=27, num_heads=16, patch=14, size=384),

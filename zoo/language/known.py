@@ -125,6 +125,24 @@ def _qwen2(
     }
 
 
+_GEMMA_2B = {
+    "model_type": "gemma",
+    "vocab_size": 256000,
+    "hidden_size": 2048,
+    "intermediate_size": 16384,
+    "num_hidden_layers": 18,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 1,
+    "head_dim": 256,
+    "max_position_embeddings": 8192,
+    "rms_norm_eps": 1e-6,
+    "hidden_act": "gelu_pytorch_tanh",
+    "bos_token_id": 2,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+    "tie_word_embeddings": True,
+}
+
 KNOWN: dict[str, dict[str, Any]] = {
     "llama-7b": {"id": "huggyllama/llama-7b", "architecture": _LLAMA_7B | _FIRST},
     "redpajama-3b": {"id": "togethercomputer/RedPajama-INCITE-Base-3B-v1", "architecture": _REDPAJAMA_3B},
@@ -141,6 +159,7 @@ KNOWN: dict[str, dict[str, Any]] = {
     "opt-2.7b": {"id": "facebook/opt-2.7b", "architecture": _opt(width=2560, num_layers=32, num_heads=32)},
     "opt-6.7b": {"id": "facebook/opt-6.7b", "architecture": _opt(width=4096, num_layers=32, num_heads=32)},
     "mistral-7b-instruct-v0.2": {"id": "mistralai/Mistral-7B-Instruct-v0.2", "architecture": _MISTRAL_7B},
+    "gemma-2b": {"id": "google/gemma-2b", "architecture": _GEMMA_2B},
     "qwen2-0.5b-instruct": {
         "id": "Qwen/Qwen2-0.5B-Instruct",
         "architecture": _qwen2(

@@ -7,6 +7,7 @@ from zoo.weights.idefics import IDEFICS_HF
 from zoo.weights.kosmos_2 import KOSMOS_2_HF
 from zoo.weights.lavis import BLIP2_OPT_LAVIS, BLIP2_T5_LAVIS, INSTRUCTBLIP_T5_LAVIS, INSTRUCTBLIP_VICUNA_LAVIS
 from zoo.weights.layouts import Layout, Rule, convert, detect, get_layout
+from zoo.weights.llama_vid import LLAMA_VID_ORIGINAL
 from zoo.weights.llava import LLAVA_HF, LLAVA_ORIGINAL
 from zoo.weights.llava_like import GPT4ROI_ORIGINAL, SHIKRA_ORIGINAL, VIDEO_CHATGPT_ORIGINAL
 from zoo.weights.llava_lora import LLAVA_LORA
@@ -15,6 +16,7 @@ from zoo.weights.minigpt_4 import MINIGPT_4_ORIGINAL
 from zoo.weights.openflamingo import OPENFLAMINGO
 from zoo.weights.openflamingo_full import OPENFLAMINGO_FULL
 from zoo.weights.otter import OTTER
+from zoo.weights.paligemma import PALIGEMMA_HF
 from zoo.weights.published import published_config, published_ids
 from zoo.weights.released import load_released
 from zoo.weights.video_llama import VIDEO_LLAMA_ORIGINAL
@@ -32,6 +34,7 @@ __all__ = [
     "INSTRUCTBLIP_T5_LAVIS",
     "INSTRUCTBLIP_VICUNA_LAVIS",
     "KOSMOS_2_HF",
+    "LLAMA_VID_ORIGINAL",
     "LLAVA_HF",
     "LLAVA_LORA",
     "LLAVA_NEXT_HF",
@@ -43,6 +46,7 @@ __all__ = [
     "OPENFLAMINGO",
     "OPENFLAMINGO_FULL",
     "OTTER",
+    "PALIGEMMA_HF",
     "SHIKRA_ORIGINAL",
     "VIDEO_CHATGPT_ORIGINAL",
     "VIDEO_LLAMA_ORIGINAL",

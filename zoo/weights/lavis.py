@@ -26,7 +26,7 @@ from zoo.weights.tensors import Weights
 # No released Q-Former and no released tower has heads of another width; their number follows from it.
 _QFORMER_HEAD_DIM = 64
 _TOWER_HEAD_DIM = 88
-_TOWER = "visual_encoder."
+TOWER = "visual_encoder."
 # The tower's own names, below ``visual_encoder.``, and transformers'.
 _TOWER_NAMES = (
     ("cls_token", "embeddings.class_embedding"),
@@ -88,19 +88,19 @@ def names(projection: str, language_model: str, *, qformer: str = "connector.bod
         *qformer_names("Qformer.bert.", qformer),
         (f"{projection}.", "connector.projection."),
         (f"{language_model}.", "language_model.model."),
-        (_TOWER, "encoder.model."),
+        (TOWER, "encoder.model."),
     )
 
 
 def with_joined_tower(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The tower under transformers' names, its bias of queries and values as one of queries, keys (zero) and values."""
-    if not any(key.startswith(f"{_TOWER}blocks.") for key in weights):
+    if not any(key.startswith(f"{TOWER}blocks.") for key in weights):
         return weights
     if isinstance(weights, Weights):
         weights = {key: tensor.clone() for key, tensor in weights.stream()}
     joined: dict[str, Tensor] = {}
     for key in weights:
-        name = key.removeprefix(_TOWER)
+        name = key.removeprefix(TOWER)
         if name.endswith(".attn.v_bias") and key.replace(".v_bias", ".q_bias") in weights:
             continue
         if name.endswith(".attn.q_bias") and (values := key.replace(".q_bias", ".v_bias")) in weights:
@@ -109,9 +109,9 @@ def with_joined_tower(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
             tensor = torch.cat([query, torch.zeros_like(query), value])
         else:
             tensor = weights[key]
-        if key.startswith(_TOWER):
+        if key.startswith(TOWER):
             name = next((new + name.removeprefix(old) for old, new in _TOWER_NAMES if name.startswith(old)), name)
-            key = _TOWER + name
+            key = TOWER + name
         joined[key] = tensor
     return joined
 
@@ -140,16 +140,16 @@ def base_name(projection: str, weights: Mapping[str, Tensor]) -> str:
 
 def tower_architecture(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """The architecture of a tower that is in the file; empty without one."""
-    tower = {key: weights[key] for key in weights if key.startswith(_TOWER)}
+    tower = {key: weights[key] for key in weights if key.startswith(TOWER)}
     if not tower:
         return {}
     tower = with_joined_tower(tower)
-    patch = tower[f"{_TOWER}embeddings.patch_embedding.weight"]
-    num_patches = tower[f"{_TOWER}embeddings.position_embedding"].shape[1] - 1
+    patch = tower[f"{TOWER}embeddings.patch_embedding.weight"]
+    num_patches = tower[f"{TOWER}embeddings.position_embedding"].shape[1] - 1
     return {
         "model_type": "blip_2_vision_model",
         "hidden_size": len(patch),
-        "intermediate_size": len(tower[f"{_TOWER}encoder.layers.0.mlp.fc1.weight"]),
+        "intermediate_size": len(tower[f"{TOWER}encoder.layers.0.mlp.fc1.weight"]),
         "num_hidden_layers": sum(key.endswith(".self_attn.qkv.weight") for key in tower),
         "num_attention_heads": max(1, len(patch) // _TOWER_HEAD_DIM),
         "patch_size": patch.shape[-1],

@@ -135,7 +135,8 @@ _ORIGINAL_TYPES = {
     "LlavaLlamaForCausalLM": "llama",
 }
 
-# model_type of methods with the same key names.
+# Methods with the same key names: parts that they have besides, and their model_type.
+_PARTS_OF_OTHERS = ("model.image_newline", "model.spi_module.", "model.vlm_att_")
 _METHODS_ON_LLAVA = ("shikra", "VideoChatGPT", "ChatUniVi")
 
 
@@ -143,7 +144,7 @@ def _is_original(config: Mapping[str, Any], keys: Collection[str]) -> bool:
     # A learned end-of-row vector is LLaVA-1.6's: tiles of several sizes, another layout.
     has_projector = any(re.match(r"model\.mm_projector\.(\d+\.)?weight$", key) for key in keys)
     others = {"vision_config", "mm_video_tower"} & config.keys() or config.get("model_type") in _METHODS_ON_LLAVA
-    others = others or any(key.startswith(("model.image_newline", "model.spi_module.")) for key in keys)
+    others = others or any(key.startswith(_PARTS_OF_OTHERS) for key in keys)
     return bool(config) and has_projector and not others
 
 

@@ -183,6 +183,20 @@ def _video_llava() -> Config:
     }
 
 
+def _paligemma(image_size: int) -> Config:
+    # The rows of gemma-2b, 1024 places, 128 masks, the image and what fills up to a multiple of 64.
+    text = _text("gemma-2b", num_rows=257216)
+    return {
+        "model_type": "paligemma",
+        "text_config": text,
+        "vision_config": _vision("siglip-so400m-224", image_size=image_size, vision_use_head=False),
+        "image_token_index": 257152,
+        "projection_dim": text["hidden_size"],
+        "hidden_size": text["hidden_size"],
+        "tie_word_embeddings": True,
+    }
+
+
 _CONFIGS: Mapping[str, Callable[[], Config]] = {
     "llava-hf/llava-1.5-7b-hf": lambda: _llava("vicuna-7b-v1.5"),
     "llava-hf/llava-1.5-13b-hf": lambda: _llava("vicuna-13b-v1.5"),
@@ -216,6 +230,9 @@ _CONFIGS: Mapping[str, Callable[[], Config]] = {
     "HuggingFaceM4/idefics-80b-instruct": lambda: _idefics_80b(3),
     "microsoft/kosmos-2-patch14-224": _kosmos_2,
     "LanguageBind/Video-LLaVA-7B-hf": _video_llava,
+    "google/paligemma-3b-mix-224": lambda: _paligemma(224),
+    "google/paligemma-3b-pt-224": lambda: _paligemma(224),
+    "google/paligemma-3b-mix-448": lambda: _paligemma(448),
 }
 
 

@@ -52,6 +52,15 @@ def images(arguments: Arguments, model: VLM, case: Case) -> Reading:
     return Reading(batch=make_batch(model, media=media, **text))
 
 
+@whole_model("PaliGemmaForConditionalGeneration")
+def prefixes(arguments: Arguments, model: VLM, case: Case) -> Reading:
+    """``token_type_ids`` (rows, length): 0 is prefix."""
+    text = text_arguments(arguments)
+    media = media_inputs(arguments, case, text["ids"], [("pixel_values", "image_token_id", False)])
+    kinds = arguments.require("token_type_ids")
+    return Reading(batch=make_batch(model, media=media, prefix_mask=kinds == 0, **text))
+
+
 @whole_model("VideoLlavaForConditionalGeneration")
 def images_and_videos(arguments: Arguments, model: VLM, case: Case) -> Reading:
     text = text_arguments(arguments)
