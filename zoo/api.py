@@ -13,6 +13,8 @@ from zoo.evaluation.benchmarks.scoring import score_rows, with_scores, write_res
 from zoo.evaluation.benchmarks.styles import style_of
 from zoo.evaluation.decoding import Decoding
 from zoo.evaluation.few_shot import Shots, SupportPool, few_shot_items, split_shots
+from zoo.evaluation.judge.grading import grade
+from zoo.evaluation.judge.judges import Judge, open_judge
 from zoo.evaluation.metrics import MetricResult
 from zoo.evaluation.runner import Evaluator
 from zoo.evaluation.tasks import load_items, load_support, support_spec
@@ -63,6 +65,7 @@ def evaluate(
     shot_pool: str | None = None,
     shot_media_root: str | None = None,
     on_result: Callable[[str, MetricResult], None] | None = None,
+    judge: "Judge | str | None" = None,
 ) -> list[dict[str, Any]]:
     """Predictions of a model (or of the one in a folder) on tasks given by spec; see ``zoo.evaluation.tasks``.
 
@@ -76,6 +79,8 @@ def evaluate(
             ``scenes:colour?shots=4&selection=similar``.
         shot_pool: spec of the training split that they come from; default for scenes: their training split.
         shot_media_root: folder of the pool's images; default: the folder of its first file.
+        judge: who grades the answers to benchmarks with a judged metric, or its spec (``zoo.evaluation.judge.judges``);
+            without one they are answered only. Replies are kept in OUT/judge/TASK.jsonl.
         on_result: called with the task and the figures of each benchmark.
 
     Raises:
@@ -102,10 +107,14 @@ def evaluate(
             rows += evaluator.evaluate(items, folder / f"{stem}.jsonl" if folder else None)
             continue
         answers = evaluator.evaluate(items, folder / "answers" / f"{stem}.jsonl" if folder else None)
-        if request.benchmark.judged:
+        if request.is_judged and judge is None:
             rows += answers
             continue
-        result = score_rows(answers)
+        if request.is_judged:
+            judge = open_judge(judge) if isinstance(judge, str) else judge
+            result = grade(answers, judge, folder / "judge" / f"{stem}.jsonl" if folder else None)
+        else:
+            result = score_rows(answers)
         scored = with_scores(answers, result)
         rows += scored
         if folder:

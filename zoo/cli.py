@@ -86,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--prompt-form", default="inference", help="inference (as published) or training, where a template has both"
     )
     command.add_argument("--batch", type=int, default=64)
+    command.add_argument("--judge", metavar="SPEC", help="recorded:FILE, openai:MODEL@URL or local:FOLDER")
     command.add_argument("--shots", type=int, default=0, help="demonstrations before each question (default: 0)")
     command.add_argument("--shot-selection", default="random", help="random, or similar (by image features)")
     command.add_argument("--shot-seed", type=int, default=0, help="of the random selection")
@@ -282,7 +283,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     from zoo.evaluation.table import render_table
     from zoo.evaluation.tasks import chance_levels, scene_specs
 
-    specs, tokens, batch = list(options.task), options.max_new_tokens or 16, options.batch
+    specs, tokens, batch = (
+        list(options.task),
+        16 if options.max_new_tokens is None else options.max_new_tokens,
+        options.batch,
+    )
     form = options.prompt_form
     published = options.decoding is None and options.max_new_tokens is None
     if options.setting:
@@ -316,6 +321,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             shot_pool=options.shot_pool,
             shot_media_root=options.shot_media_root,
             on_result=results.__setitem__,
+            judge=options.judge,
         )
     scored = [row for row in rows if row["score"] is not None]
     tasks = list(dict.fromkeys(row["task"] for row in scored))
@@ -327,7 +333,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     parts = [render_table(comparison)] if comparison else []
     parts += [f"{task}: {result.render()}" for task, result in results.items()]
     waiting = list(dict.fromkeys(row["task"] for row in rows if row["score"] is None and row["task"] not in results))
-    parts += [f"{task}: answered, not graded: their judge has to grade them" for task in waiting]
+    parts += [f"{task}: answered, not graded; name who grades: --judge" for task in waiting]
     print("\n\n".join(parts))
 
 

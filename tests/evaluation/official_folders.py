@@ -346,3 +346,30 @@ FOLDERS = {
     "mvbench": mvbench,
     "hateful_memes": memes,
 }
+
+
+def llava_bench(root):
+    put(root / "images" / "001.jpg", picture())
+    asked = [
+        {"question_id": at, "image": "001.jpg", "text": f"What {kind}?", "category": kind}
+        for at, kind in enumerate(("conv", "complex"))
+    ]
+    put(root / "questions.jsonl", lines(asked))
+    put(root / "context.jsonl", lines([{"id": 1, "image": "001.jpg", "caption": ["A dog.", "It runs."]}]))
+    put(
+        root / "answers_gpt4.jsonl",
+        lines([{"question_id": at, "text": "A {brown} dog.", "answer_id": "x"} for at in (0, 1)]),
+    )
+
+
+def mm_vet(root):
+    put(root / "images" / "v1_0.png", picture())
+    entry = {"question": "What is x?", "answer": "-1<AND>-5", "capability": ["ocr", "math"]}
+    put(root / "mm-vet.json", {"v1_0": {**entry, "imagename": "v1_0.png", "imagesource": "x"}})
+
+
+def video_chatgpt(root):
+    frames(root / "Test_Videos" / "v_a")
+    put(root / "generic_qa.json", [{"video_name": "v_a", "Q": "What happens?", "A": "A dog runs."}])
+    put(root / "temporal_qa.json", [{"video_name": "v_a", "Q": "What comes first?", "A": "It sits."}])
+    put(root / "consistency_qa.json", [{"video_name": "v_a", "Q1": "Who?", "Q2": "Who is it?", "A": "A dog."}])

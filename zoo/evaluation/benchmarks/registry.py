@@ -1,10 +1,10 @@
 """The benchmarks by name."""
 
 from zoo.errors import ZooError, nearest
-from zoo.evaluation.benchmarks import captions, choices, grounding, memes, video, visual_questions, yes_no
+from zoo.evaluation.benchmarks import captions, choices, dialogue, grounding, memes, video, visual_questions, yes_no
 from zoo.evaluation.benchmarks.benchmark import GROUPS, Benchmark
 
-_MODULES = (visual_questions, yes_no, choices, captions, grounding, video, memes)
+_MODULES = (visual_questions, yes_no, choices, captions, grounding, video, memes, dialogue)
 BENCHMARKS = {benchmark.name: benchmark for module in _MODULES for benchmark in module.BENCHMARKS}
 
 

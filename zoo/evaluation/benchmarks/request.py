@@ -38,12 +38,17 @@ class Request:
         return get_metric(self.metric or self.prompt.metric or self.benchmark.metric).full_name
 
     @property
+    def is_judged(self) -> bool:
+        """Whether a language model grades the answers."""
+        return self.metric_name.endswith(":judged")
+
+    @property
     def task(self) -> str:
-        """The row of tables: the benchmark, its split where it is not the default, and the limit."""
+        """The row of tables: the benchmark, its split where it is not the default, whether judged, the limit."""
         split = self.split if self.split and self.split != self.benchmark.default_split else ""
-        return " ".join(
-            part for part in (self.benchmark.name, split, f"first {self.limit}" if self.limit else "") if part
-        )
+        limit = f"first {self.limit}" if self.limit else ""
+        judged = "judged" if self.is_judged else ""
+        return " ".join(part for part in (self.benchmark.name, split, judged, limit) if part)
 
     def items(self, media_root: str | None = None) -> list[Item]:
         """The questions as items, worded in the style. Raises ZooError as ``Benchmark.questions``."""

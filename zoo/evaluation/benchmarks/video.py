@@ -47,7 +47,7 @@ def _open_question(folder: Folder, entry: dict[str, Any], names: tuple[str, ...]
         fields={"question": get_value(entry, "question", str, where)},
         media=(folder.video(names, where),),
         group=names[0],
-        annotation={"answer": answer},
+        annotation={"answer": answer, "question": entry["question"]},
         answers=(answer,),
     )
 
@@ -63,7 +63,11 @@ def read_activitynet(folder: Folder) -> Iterator[Question]:
             fields={"question": get_value(entry, "question", str, where)},
             media=(folder.video((name, f"v_{name}"), where),),
             group=name,
-            annotation={"answer": answer, "type": get_value(note, "type", (int, str), at)},
+            annotation={
+                "answer": answer,
+                "question": entry["question"],
+                "type": get_value(note, "type", (int, str), at),
+            },
             answers=(answer,),
         )
 
@@ -134,7 +138,7 @@ def _video_qa(name: str, title: str, read: object, places: dict[str, str]) -> Be
         metric="video_qa:exact",
         train="train",
         source="Xu et al. (2017)",
-        notes=("video-chat papers report a judged accuracy (video_qa:judged), which is another quantity",),
+        notes=("video-chat papers report a judged accuracy (?metric=video_qa:judged), which is another quantity",),
     )
 
 

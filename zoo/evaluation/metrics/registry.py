@@ -5,6 +5,7 @@ from zoo.evaluation.metrics import (
     boxes,
     captions,
     exact_match,
+    judged,
     mmbench,
     mme,
     mmvp,
@@ -34,6 +35,7 @@ _MODULES = (
     ranking,
     video_qa,
     mvbench,
+    judged,
 )
 _METRICS = {metric.full_name: metric for module in _MODULES for metric in module.SCORERS}
 
