@@ -1,4 +1,4 @@
-"""PaliGemma (Beyer et al., 2024): SigLIP's patches through a linear layer into Gemma, which reads the prompt both ways."""
+"""PaliGemma (Beyer et al., 2024): SigLIP's patches through a linear layer into Gemma, whose prompt is a prefix."""
 
 from zoo import EncoderConfig, LanguageModelConfig, Linear, Method, PrefixSplice, Stage, method
 
