@@ -90,7 +90,7 @@ class LanguageModel(nn.Module):
 
     @contextmanager
     def projecting_only(self, positions: Tensor) -> Iterator[None]:
-        """Inside, the network's logits are (n, vocabulary): of the n positions that are True in (rows, up to length)."""
+        """Inside, the network's logits are (n, vocabulary): of the n True positions of (rows, up to length)."""
 
         def pick(head: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
             return (args[0][:, : positions.shape[1]][positions],)
