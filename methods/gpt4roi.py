@@ -15,16 +15,14 @@ def gpt4roi() -> Method:
         box_codec="gpt4roi",
         added_tokens=("<im_patch>", "<im_start>", "<im_end>", "<bbox>", "<point>"),
         stages=(
-            # The published first stage trains the region module alone, beside a projection that LLaVA's align stage has
-            # trained on plain captions. That stage is this one: without its file the projection has to learn here.
+            # LLaVA's own first stage, from which the published training starts. Published next: the region module alone on
+            # references to regions (2 epochs at 2e-5); it learns in ``instruct`` here, since settings have two stages.
             Stage(
                 "align",
-                data="gpt4roi-regions",
-                train={"connector": "full"},
-                lr=2e-5,
-                batch=4,
-                epochs=2,
-                warmup=0.003,
+                data="llava-cc3m-595k",
+                train={"connector.projection": "full"},
+                lr=2e-3,
+                batch=128,
                 template="plain",
             ),
             Stage(
