@@ -16,7 +16,7 @@ def gpt4roi() -> Method:
         added_tokens=("<im_patch>", "<im_start>", "<im_end>", "<bbox>", "<point>"),
         stages=(
             # LLaVA's own first stage, from which the published training starts. Published next: the region module alone
-            # on references to regions (2 epochs at 2e-5); it learns in ``instruct`` here, since settings have two stages.
+            # on references to regions (2 epochs at 2e-5); it learns in ``instruct``: settings have two stages.
             Stage(
                 "align",
                 data="llava-cc3m-595k",

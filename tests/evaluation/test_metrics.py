@@ -141,7 +141,9 @@ def test_box_needs_parser_and_reference():
 
 
 def test_unknown_metric_and_missing_reference_name_the_item():
-    with pytest.raises(ZooError, match=r"q7.*'cider'"):
+    with pytest.raises(ZooError, match=r"q7.*'bleurt'"):
+        score(item("bleurt", ("a",)), "x")
+    with pytest.raises(ZooError, match=r"q7.*cider needs"):
         score(item("cider", ("a",)), "x")
     with pytest.raises(ZooError, match=r"q7.*reference"):
         score(item("exact_match"), "x")

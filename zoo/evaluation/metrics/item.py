@@ -90,6 +90,8 @@ def _references(item: Item) -> tuple[str, ...]:
 
 
 def _score_caption(item: Item, prediction: str) -> Score:
+    if "corpus" not in item.sample.info:
+        raise ZooError(f"item {item.sample.id!r}: cider needs the references of all items as info['corpus']; give them")
     tokenised = [[" ".join(tokenise(text)) for text in texts] for texts in item.sample.info["corpus"]]
     said = " ".join(tokenise(prediction))
     candidates = [""] * len(tokenised)
