@@ -22,6 +22,7 @@ _EXPORTS = {
     "EncoderConfig": "zoo.encoders",
     "LanguageModelConfig": "zoo.language",
     "AnyResolutionMLP": "zoo.connectors",
+    "Concatenation": "zoo.connectors",
     "Connector": "zoo.connectors",
     "ConnectorConfig": "zoo.connectors",
     "ConnectorContext": "zoo.connectors",

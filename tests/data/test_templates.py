@@ -238,6 +238,20 @@ GOLDEN = {
         f"<s>{HUMAN}###Human: Hi!###Assistant: Hi there! How can I help you today?###Human: <image>\nq1###Assistant: a1"
         "###Human: q2###Assistant:",
     ),
+    "qwen_vl": (
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<image>\nq1<|im_end|>\n"
+        "<|im_start|>assistant\na1<|im_end|>\n<|im_start|>user\nq2<|im_end|>\n<|im_start|>assistant\na2<|im_end|>\n",
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<image>\nq1<|im_end|>\n"
+        "<|im_start|>assistant\na1<|im_end|>\n<|im_start|>user\nq2<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "qwen_vl_caption": (
+        "<image>Generate the caption in English: a1</s>Generate the caption in English: a2</s>",
+        "<image>Generate the caption in English: a1</s>Generate the caption in English:",
+    ),
+    "minigpt_v2": (
+        "<s>[INST] <image> q1 [/INST] a1</s><s>[INST] q2 [/INST] a2</s>",
+        "<s>[INST] <image> q1 [/INST] a1</s><s>[INST] q2 [/INST]",
+    ),
     "minigpt_4": (
         "<s>###Human: <image> q1 ###Assistant:  a1###Human: q2 ###Assistant:  a2###",
         "<s>Give the following image: <Img>ImageContent</Img>. You will be able to see the image once I provide it to "

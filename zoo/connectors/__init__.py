@@ -3,6 +3,7 @@
 from zoo.connectors.anyres import AnyResolutionMLP
 from zoo.connectors.base import Connector, ConnectorConfig, ConnectorContext
 from zoo.connectors.context_content import ContextContent
+from zoo.connectors.concatenation import Concatenation
 from zoo.connectors.latent_queries import LatentQueries
 from zoo.connectors.mlp import MLP, Linear
 from zoo.connectors.pooling import SpatioTemporalPooling
@@ -16,6 +17,7 @@ from zoo.connectors.video_qformer import VideoQFormer
 __all__ = [
     "MLP",
     "AnyResolutionMLP",
+    "Concatenation",
     "Connector",
     "ConnectorConfig",
     "ConnectorContext",

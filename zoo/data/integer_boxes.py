@@ -21,7 +21,8 @@ class IntegerBoxes:
     """A coordinate is its fraction of the frame times ``num_bins``, rounded down, at most ``largest``.
 
     Read, it is the number over ``largest``, as both evaluations have it. ``box``: how x0, y0, x1, y1 are written,
-    between ``marks``, which a prompt may have opened already and an answer that was cut off lacks. ``phrase``: what surrounds the words that boxes belong to. ``tokens``: which marks are tokens of the vocabulary.
+    between ``marks``, which a prompt may have opened already and an answer that was cut off lacks. ``phrase``: what
+    surrounds the words that boxes belong to. ``tokens``: which marks are tokens of the vocabulary.
     """
 
     num_bins: int
@@ -36,9 +37,9 @@ class IntegerBoxes:
     @property
     def _one_box(self) -> str:
         # Some tokenizers put blanks around added tokens when they decode.
-        opening, closing = map(re.escape, self.marks)
+        opening, closing = (re.escape(mark) for mark in self.marks)
         numbers = re.escape(self.box.format(*4 * "#")).replace(re.escape("#"), _NUMBER)
-        return rf"(?:{opening}\s*)?{numbers}(?:\s*{closing})?"
+        return rf"(?:{opening}\s*)?{numbers}" + (rf"(?:\s*{closing})?" if closing else "")
 
     def encode(self, box: Box, geometry: Geometry) -> str:
         bins = (min(math.floor(value * self.num_bins), self.largest) for value in geometry.fractions(box))

@@ -181,6 +181,17 @@ _ALL = (
         newline="",
         bos=False,
     ),
+    Template(
+        name="minigpt_v2",
+        user_open="[INST] ",
+        user_close=" [/INST]",
+        answer_join=" ",
+        eos=True,
+        bos_every_round=True,
+        media_join=" ",
+        image="<Img>{media}</Img>",
+        video="<Img>{media}</Img>",
+    ),
     # Deviation: the published training also supervises the marks that begin and end the other turns.
     _chatml("qwen_vl", "You are a helpful assistant.", newline="\n", bos=False, image=_IMG, video=_IMG),
     Template(
