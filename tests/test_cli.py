@@ -86,7 +86,8 @@ def test_help_needs_neither_torch_nor_transformers():
 
 def test_list_and_show(run):
     code, out, _ = run("list", "--family", "llava", "--json")
-    assert code == 0 and list(json.loads(out)) == ["llava", "llava-1.5"] == zoo.list_methods("llava")
+    assert code == 0 and list(json.loads(out)) == zoo.list_methods("llava")
+    assert {"llava", "llava-1.5"} <= set(zoo.list_methods("llava"))
     code, out, _ = run("show", "llava-1.5", "--json")
     facts = json.loads(out)
     assert code == 0

@@ -318,6 +318,13 @@ def test_known_encoders_build_on_the_meta_device_without_files(name):
         "clip-vit-h-224": (630_766_080, 256, 1280),
         "siglip-base-224": (92_884_224, 196, 768),
         "siglip-so400m-384": (428_225_600, 729, 1152),
+        "siglip-so400m-224": (428_225_600 - (729 - 256) * 1152, 256, 1152),
+        # Patches, class token and places; 48 layers of attention, MLP and two LayerNorms; two LayerNorms around them.
+        "clip-vit-bigg-224": (
+            (588 + 1 + 257) * 1664 + 48 * (4 * 1664 * 1665 + (2 * 1664 + 1) * 8192 + 1664 + 4 * 1664) + 4 * 1664,
+            256,
+            1664,
+        ),
         "dinov2-b": (86_580_480, 1369, 768),
         "dinov2-l": (304_368_640, 1369, 1024),
         "languagebind-image": (303_179_776, 256, 1024),
