@@ -10,7 +10,11 @@ ROOT = Path(__file__).resolve().parents[1]
 ZOO = sorted((ROOT / "zoo").rglob("*.py"))
 METHODS = sorted(path for path in (ROOT / "methods").glob("*.py") if path.name != "__init__.py")
 # A method that is built on another says so here: {"otter": {"openflamingo"}}.
-BUILT_ON: dict[str, set[str]] = {"otter": {"openflamingo"}, "llava_next_video": {"llava_next"}}
+BUILT_ON: dict[str, set[str]] = {
+    "otter": {"openflamingo"},
+    "llava_next_video": {"llava_next"},
+    "llava_data_variants": {"llava", "llava_1_5"},
+}
 
 
 def relative(path):
