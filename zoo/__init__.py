@@ -33,6 +33,7 @@ _EXPORTS = {
     "Linear": "zoo.connectors",
     "MLP": "zoo.connectors",
     "PositionResampler": "zoo.connectors",
+    "MeanAndPatches": "zoo.connectors",
     "QFormer": "zoo.connectors",
     "Resampler": "zoo.connectors",
     "SpatioTemporalPooling": "zoo.connectors",

@@ -224,6 +224,7 @@ GOLDEN = {
     ),
     "instructblip": ("<image></s>q1 a1</s>q2 a2</s>", "<image></s>q1 a1</s>q2"),
     "instructblip_t5": ("<image>q1a1</s>q2a2</s>", "<image>q1a1</s>q2"),
+    "florence_2": ("<image><s>q1a1</s>q2a2</s>", "<image><s>q1a1</s>q2"),
     "paligemma": ("<image><s>q1\na1</s>q2\na2</s>", "<image><s>q1\na1</s>q2\n"),
     "video_chatgpt": (
         f"<s>{USER} USER: q1 <image> ASSISTANT: a1</s>USER: q2 ASSISTANT: a2</s>",

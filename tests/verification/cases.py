@@ -39,6 +39,10 @@ def write_gradients(folder, model, arguments):
     norms = {}
     for key, tensor in saved.items():
         same = [p for p in model.parameters() if p.shape == tensor.shape and torch.equal(p.detach(), tensor)]
+        if not same:
+            # A buffer.
+            assert any(torch.equal(buffer, tensor) for buffer in model.buffers() if buffer.shape == tensor.shape), key
+            continue
         norms[key] = 0.0 if same[0].grad is None else float(same[0].grad.double().norm())
     (folder / "grads.json").write_text(json.dumps(norms))
     model.zero_grad()

@@ -346,3 +346,28 @@ def test_paligemma(left, groups, tmp_path):
     folder = write_case(tmp_path, model, {"main": main, "gen": gen}, captures=captures, generate=GENERATE)
     write_gradients(folder, model, main)
     check(folder, outputs={"main/logits", "main/loss", "main/projected", "gen/new_tokens"}, method="paligemma")
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_florence_2(left, tmp_path):
+    """Other depths, windows and widths than published; several images in a row; rows of labels of several lengths."""
+    vision = {"depths": [1, 2, 1], "embed_dim": [8, 12, 24], "num_heads": [2, 3, 4], "num_groups": [2, 2, 3]}
+    vision |= {"patch_size": [5, 3, 3], "patch_stride": [2, 2, 2], "patch_padding": [2, 1, 1], "window_size": 3}
+    vision |= {"patch_prenorm": [False, True, False], "projection_dim": 32, "drop_path_rate": 0.0, "mlp_ratio": 2.0}
+    vision |= {"max_position_embeddings": 6, "max_temporal_embeddings": 4}
+    text = {"model_type": "bart", "vocab_size": VOCABULARY, "d_model": 32, "max_position_embeddings": 64}
+    text |= {"encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 2}
+    text |= {"encoder_ffn_dim": 48, "decoder_ffn_dim": 40, "scale_embedding": True, "dropout": 0.0}
+    text |= {"pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    text |= {"forced_eos_token_id": None}
+    model = model_of("Florence2ForConditionalGeneration", vision_config=vision, text_config=text, image_token_id=IMAGE)
+    image = [IMAGE] * (3 * 3 + 1)
+    texts = [[*image, 1, 5, 6, 7, 2], [*image, *image, 1, 9, 2]]
+    pixels = {"pixel_values": draw(3, 3, 24, 24)}
+    main = rows(*texts, left=left) | pixels | {"labels": torch.tensor([[20, 21, 22, 2], [23, 2, -100, -100]])}
+    gen = rows(*texts, left=True) | pixels
+    captures = {"projected": "model.multi_modal_projector"}
+    options = GENERATE | {"num_beams": 1}
+    folder = write_case(tmp_path, model, {"main": main, "gen": gen}, captures=captures, generate=options)
+    write_gradients(folder, model, main)
+    check(folder, outputs={"main/logits", "main/loss", "main/projected", "gen/new_tokens"}, method="florence-2")

@@ -8,6 +8,7 @@ import torch
 from transformers import (
     AutoConfig,
     Blip2ForConditionalGeneration,
+    Florence2ForConditionalGeneration,
     IdeficsForVisionText2Text,
     InstructBlipForConditionalGeneration,
     Kosmos2ForConditionalGeneration,
@@ -27,6 +28,7 @@ from zoo.weights import convert, detect, published_config, published_ids
 
 CLASSES = {
     "blip-2": Blip2ForConditionalGeneration,
+    "florence2": Florence2ForConditionalGeneration,
     "idefics": IdeficsForVisionText2Text,
     "instructblip": InstructBlipForConditionalGeneration,
     "kosmos-2": Kosmos2ForConditionalGeneration,

@@ -2,9 +2,11 @@
 
 from zoo.connectors.anyres import AnyResolutionMLP
 from zoo.connectors.base import Connector, ConnectorConfig, ConnectorContext
+from zoo.connectors.concatenation import Concatenation
 from zoo.connectors.context_content import ContextContent
 from zoo.connectors.concatenation import Concatenation
 from zoo.connectors.latent_queries import LatentQueries
+from zoo.connectors.mean_and_patches import MeanAndPatches
 from zoo.connectors.mlp import MLP, Linear
 from zoo.connectors.pooling import SpatioTemporalPooling
 from zoo.connectors.position_resampler import PositionResampler
@@ -25,6 +27,7 @@ __all__ = [
     "GPT4RoI",
     "LatentQueries",
     "Linear",
+    "MeanAndPatches",
     "PositionResampler",
     "QFormer",
     "Resampler",

@@ -255,6 +255,8 @@ _ALL = (
     # InstructBLIP's prompt is the instruction. Its Vicuna tokenizer has </s> for BOS as well.
     Template(name="instructblip", answer_join=" ", bos_is_eos=True, eos=True, media="before_bos"),
     Template(name="instructblip_t5", bos=False, eos=True, media="before_bos"),
+    # The image's tokens stand before the sentence with its marks.
+    Template(name="florence_2", eos=True, media="before_bos"),
     Template(name="paligemma", user_close="\n", eos=True, media="before_bos"),
     # Trained on the placeholder before or behind the question, at random; asked with another system text.
     _video_chatgpt(

@@ -18,6 +18,7 @@ from transformers import (
 from zoo.data import transforms
 from zoo.data.transforms import ImageTransform
 from zoo.encoders.config import EncoderConfig
+from zoo.encoders.davit import DaViTConfig, DaViTModel
 from zoo.encoders.efficientnet_lite import EfficientNetLiteConfig, EfficientNetLiteModel
 from zoo.encoders.languagebind import LanguageBindVideoConfig, LanguageBindVideoModel
 from zoo.errors import ZooError, nearest
@@ -129,6 +130,19 @@ FAMILIES = (
         # (x - 127) / 128 of pixels from 0 to 255, as its weights were trained; ImageNet's figures are wrong for it.
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,
+        has_class_token=False,
+        position_argument=False,
+    ),
+    Family(
+        model_class=DaViTModel,
+        config_class=DaViTConfig,
+        model_types=("florence_vision",),
+        other_parts=("model.multi_modal_projector.", "model.language_model.", "lm_head."),
+        file_prefix="model.vision_tower.",
+        final_norm="",
+        resize="squash",
+        mean=transforms.IMAGENET_MEAN,
+        std=transforms.IMAGENET_STD,
         has_class_token=False,
         position_argument=False,
     ),

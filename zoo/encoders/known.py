@@ -120,5 +120,19 @@ KNOWN_ENCODERS: Mapping[str, KnownEncoder] = {
         id="LanguageBind/LanguageBind_Video_merge",
         architecture=_LANGUAGEBIND | {"model_type": "languagebind_video", "num_frames": 8},
     ),
+    # The towers of the two sizes of Florence-2, in whole checkpoints.
+    "davit-b-768": KnownEncoder(
+        id="florence-community/Florence-2-base", architecture={"model_type": "florence_vision", "projection_dim": 768}
+    ),
+    "davit-l-768": KnownEncoder(
+        id="florence-community/Florence-2-large",
+        architecture={
+            "model_type": "florence_vision",
+            "embed_dim": [256, 512, 1024, 2048],
+            "num_heads": [8, 16, 32, 64],
+            "num_groups": [8, 16, 32, 64],
+            "projection_dim": 1024,
+        },
+    ),
     "eva-clip-g-224": KnownEncoder(id="Salesforce/blip2-itm-vit-g", architecture=_EVA_CLIP_G),
 }

@@ -92,7 +92,8 @@ class VisionEncoder(nn.Module):
     @property
     def patch_size(self) -> int:
         """Side of a patch in pixels."""
-        return side(self.model.config.patch_size, where="encoder patch_size")
+        config = self.model.config
+        return getattr(config, "cell_size", None) or side(config.patch_size, where="encoder patch_size")
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -125,6 +125,35 @@ def _qwen2(
     }
 
 
+_BART_BASE = {
+    "model_type": "bart",
+    "vocab_size": 50265,
+    "d_model": 768,
+    "encoder_layers": 6,
+    "decoder_layers": 6,
+    "encoder_attention_heads": 12,
+    "decoder_attention_heads": 12,
+    "encoder_ffn_dim": 3072,
+    "decoder_ffn_dim": 3072,
+    "max_position_embeddings": 1024,
+    "activation_function": "gelu",
+    "bos_token_id": 0,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 2,
+    "tie_word_embeddings": True,
+}
+
+_BART_LARGE = {
+    "d_model": 1024,
+    "encoder_layers": 12,
+    "decoder_layers": 12,
+    "encoder_attention_heads": 16,
+    "decoder_attention_heads": 16,
+    "encoder_ffn_dim": 4096,
+    "decoder_ffn_dim": 4096,
+}
+
 _GEMMA_2B = {
     "model_type": "gemma",
     "vocab_size": 256000,
@@ -159,6 +188,8 @@ KNOWN: dict[str, dict[str, Any]] = {
     "opt-2.7b": {"id": "facebook/opt-2.7b", "architecture": _opt(width=2560, num_layers=32, num_heads=32)},
     "opt-6.7b": {"id": "facebook/opt-6.7b", "architecture": _opt(width=4096, num_layers=32, num_heads=32)},
     "mistral-7b-instruct-v0.2": {"id": "mistralai/Mistral-7B-Instruct-v0.2", "architecture": _MISTRAL_7B},
+    "bart-base": {"id": "facebook/bart-base", "architecture": _BART_BASE},
+    "bart-large": {"id": "facebook/bart-large", "architecture": _BART_BASE | _BART_LARGE},
     "gemma-2b": {"id": "google/gemma-2b", "architecture": _GEMMA_2B},
     "qwen2-0.5b-instruct": {
         "id": "Qwen/Qwen2-0.5B-Instruct",

@@ -3,6 +3,7 @@
 from zoo.weights.blip2 import BLIP2_HF, INSTRUCTBLIP_HF
 from zoo.weights.chat_univi import CHAT_UNIVI_ORIGINAL
 from zoo.weights.export import export
+from zoo.weights.florence_2 import FLORENCE_2_HF
 from zoo.weights.idefics import IDEFICS_HF
 from zoo.weights.kosmos_2 import KOSMOS_2_HF
 from zoo.weights.lavis import BLIP2_OPT_LAVIS, BLIP2_T5_LAVIS, INSTRUCTBLIP_T5_LAVIS, INSTRUCTBLIP_VICUNA_LAVIS
@@ -28,6 +29,7 @@ __all__ = [
     "BLIP2_OPT_LAVIS",
     "BLIP2_T5_LAVIS",
     "CHAT_UNIVI_ORIGINAL",
+    "FLORENCE_2_HF",
     "GPT4ROI_ORIGINAL",
     "IDEFICS_HF",
     "INSTRUCTBLIP_HF",

@@ -197,6 +197,18 @@ def _paligemma(image_size: int) -> Config:
     }
 
 
+def _florence_2(name: str) -> Config:
+    # The rows of BART, 1000 places and the tokens of tasks.
+    text = _text(name, num_rows=51289)
+    return {
+        "model_type": "florence2",
+        "text_config": text,
+        "vision_config": _vision("davit-b-768" if name == "bart-base" else "davit-l-768"),
+        "image_token_id": 51289 - 1,
+        "tie_word_embeddings": True,
+    }
+
+
 _CONFIGS: Mapping[str, Callable[[], Config]] = {
     "llava-hf/llava-1.5-7b-hf": lambda: _llava("vicuna-7b-v1.5"),
     "llava-hf/llava-1.5-13b-hf": lambda: _llava("vicuna-13b-v1.5"),
@@ -230,6 +242,8 @@ _CONFIGS: Mapping[str, Callable[[], Config]] = {
     "HuggingFaceM4/idefics-80b-instruct": lambda: _idefics_80b(3),
     "microsoft/kosmos-2-patch14-224": _kosmos_2,
     "LanguageBind/Video-LLaVA-7B-hf": _video_llava,
+    "florence-community/Florence-2-base": lambda: _florence_2("bart-base"),
+    "florence-community/Florence-2-large": lambda: _florence_2("bart-large"),
     "google/paligemma-3b-mix-224": lambda: _paligemma(224),
     "google/paligemma-3b-pt-224": lambda: _paligemma(224),
     "google/paligemma-3b-mix-448": lambda: _paligemma(448),

@@ -6,10 +6,14 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ZooError
+from zoo.factory import build_model
 from zoo.model import VLM
 from zoo.verification.case import Case
 from zoo.verification.inputs import MediaInput, make_batch
-from zoo.verification.registry import Arguments, Reading, whole_model
+from zoo.verification.registry import Arguments, Loaded, Reading, whole_model
+from zoo.weights import convert, detect
+from zoo.weights.files import open_weights
+from zoo.weights.fill import fill
 
 
 def text_arguments(arguments: Arguments) -> dict[str, Tensor | None]:
@@ -50,6 +54,25 @@ def images(arguments: Arguments, model: VLM, case: Case) -> Reading:
     text = text_arguments(arguments)
     media = media_inputs(arguments, case, text["ids"], [("pixel_values", "image_token_id", False)])
     return Reading(batch=make_batch(model, media=media, **text))
+
+
+def _load_florence(case: Case) -> Loaded:
+    """Its config.json says nothing of the images' size; the stored ones do."""
+    pixels = [inputs["pixel_values"] for inputs in (x.inputs for x in case.probes.values()) if "pixel_values" in inputs]
+    if not pixels:
+        raise ZooError(f"{case.folder / 'inputs.safetensors'} has no pixel_values, which say the images' size; add it")
+    weights = open_weights(case.folder)
+    layout = detect(case.config, weights.keys(), where=str(case.folder))
+    vision = {**case.config["vision_config"], "image_size": pixels[0].shape[-1]}
+    model = build_model(layout.method_from_config({**case.config, "vision_config": vision}, case.folder))
+    state = convert(weights, layout, "to_canonical")
+    fill(model, state, device="cpu", zero=layout.zero_keys(case.config), spelling={}, where=str(case.folder))
+    return Loaded(model=model, layout=layout)
+
+
+@whole_model("Florence2ForConditionalGeneration", load=_load_florence)
+def images_of_any_size(arguments: Arguments, model: VLM, case: Case) -> Reading:
+    return images(arguments, model, case)
 
 
 @whole_model("PaliGemmaForConditionalGeneration")
