@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from zoo.errors import ZooError
+from zoo.evaluation.commands import add_commands
 
 BAD_INPUT = 2
 PROBLEMS_FOUND = 2
@@ -177,6 +178,8 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true")
     command = _add(tools, "get", _assets_get, "fetch packages by name, check their hashes, convert them once")
     command.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+
+    add_commands(commands, _add)
 
     data = commands.add_parser("data", help="check data files, write synthetic scenes", description="Data tools.")
     tools = data.add_subparsers(dest="tool", required=True, metavar="TOOL")

@@ -118,7 +118,8 @@ class EvaluationSetting:
     """Which tasks, on how many items each, decoded how. Greedy: temperature 0, one beam.
 
     ``prompt_form`` matters for templates whose published prompts differ between training and inference (LLaVA v0):
-    inference is what released weights were used with, training is what a model trained here has seen.
+    inference is what released weights were used with, training is what a model trained here has seen. ``controls``:
+    baselines to answer the tasks with as well (``zoo.evaluation.controls``; shuffled doubles the time).
     """
 
     tasks: tuple[str, ...]
@@ -127,6 +128,7 @@ class EvaluationSetting:
     batch: int = 64
     max_new_tokens: int = 16
     prompt_form: str = "inference"
+    controls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

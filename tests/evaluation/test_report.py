@@ -1,7 +1,10 @@
 import base64
+import hashlib
 import io
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,8 +13,10 @@ from PIL import Image
 
 from zoo.errors import ZooError
 from zoo.evaluation.charts import loss_chart, smooth, ticks
+from zoo.evaluation.overview import Overview, _axis
 from zoo.evaluation.report import read_curves, read_predictions, write_report
 from zoo.evaluation.summary import summarise
+from zoo.evaluation.table import format_interval
 
 ATTACK = '<script>alert("owned")</script><img src=x onerror=alert(1)>'
 
@@ -54,13 +59,22 @@ def example(**change):
 
 
 def report(tmp_path, **change):
+    rows = change.pop("rows", predictions())
     comparison = summarise(
-        change.pop("rows", predictions()),
-        [{"method": "llava", "seed": 0, "visual_tokens": 49, "samples": 2048}],
+        rows,
+        [
+            {"method": "llava", "seed": 0, "visual_tokens": 49, "samples": 2048},
+            {"method": "blind", "seed": 0, "visual_tokens": 0},
+        ],
         baseline="blind",
         chance={"colour": 0.25},
     )
-    given = {"curves": curves(), "examples": [example()], "config_diff": "- depth: 1\n+ depth: 2"} | change
+    given = {
+        "predictions": change.pop("rows_shown", rows),
+        "curves": curves(),
+        "examples": [example()],
+        "config_diff": "- depth: 1\n+ depth: 2",
+    } | change
     write_report(tmp_path / "report.html", comparison, provenance=given.pop("provenance", {"commit": "abc"}), **given)
     return (tmp_path / "report.html").read_text(encoding="utf-8"), comparison
 
@@ -93,9 +107,13 @@ class Page(HTMLParser):
 
 
 def test_report_is_well_formed_and_loads_nothing(tmp_path):
-    page = Page(report(tmp_path)[0])
+    text = report(tmp_path)[0]
+    page = Page(text)
     assert page.open == []
-    assert not {"script", "link", "iframe", "img", "object"} & set(page.tags)
+    (script,) = re.findall("<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert page.tags.count("script") == 1 and f"script-src 'sha256-{digest}'" in text
+    assert not {"link", "iframe", "img", "object"} & set(page.tags)
     for _, name, value in page.attributes:
         assert not name.startswith("on")
         if name in ("href", "src"):
@@ -122,7 +140,7 @@ def test_nothing_of_the_input_becomes_markup(tmp_path):
     )
     page = Page(text)
     assert page.open == []
-    assert not {"script", "img"} & set(page.tags)
+    assert page.tags.count("script") == 1 and "img" not in page.tags
     assert not any(name.startswith("on") for _, name, _ in page.attributes)
     assert ATTACK in "".join(page.text), "the text itself is still shown"
     assert "$title" in "".join(page.text), "and is no template"
@@ -142,6 +160,7 @@ def test_numbers_marks_and_costs_are_those_of_the_comparison(tmp_path):
 
 def test_task_chart_places_mean_and_chance_to_scale(tmp_path):
     text, comparison = report(tmp_path)
+    text = text.split('id="groups"')[0]
     ticks_at = {
         label: float(x) for x, label in re.findall(r'<text class="axis" x="([\d.]+)" y="16"[^>]*>(\d+) %', text)
     }
@@ -200,3 +219,94 @@ def test_directory_is_read_back(tmp_path):
     (tmp_path / "predictions/llava-1.5/seed-0/colour.jsonl").write_text('{"id": 1}\n{"id"')
     with pytest.raises(ZooError, match=r"colour\.jsonl: line 2: malformed JSON"):
         read_predictions(tmp_path)
+
+
+def both_tasks(methods=("blind", "llava", "llava-1.5")):
+    return predictions(methods) + [
+        row | {"metric": "yes_no", "metric_version": "yes_no/1 strict", "references": ["yes" if at % 2 else "no"],
+               "parsed": "yes" if (at % 2) == row["score"] else "no"}
+        for at, row in enumerate(predictions(methods, "existence"))
+    ]  # fmt: skip
+
+
+def test_methods_are_shown_as_wholes_and_against_each_other(tmp_path):
+    rows = both_tasks()
+    text, comparison = report(tmp_path, rows=rows)
+    overview = Overview(comparison, rows)
+    page = "".join(Page(text).text)
+    for method in comparison.methods:
+        assert format_interval(overview.means[method, "all tasks"]) in page
+    assert overview.groups == {"all tasks": ["colour", "existence"]}, "both are questions on images"
+    assert "2 / 0 / 0" in page and "0 / 0 / 2" in page and "0 / 2 / 0" in page
+    pair = next(pair for pair in overview.pairs if (pair.second, pair.task) == ("llava", "colour"))
+    assert f"{100 * pair.difference.mean:+.1f}" in page and f"{-100 * pair.difference.mean:+.1f}" in page
+    figure = comparison.results["llava", "existence"].extra["figures"]["f1"]
+    assert f"F1 {100 * figure['mean']:.1f} [{100 * figure['low']:.1f}" in page
+    assert "Mean over all tasks against visual tokens per image" in page
+    assert "Needs the predictions" in "".join(Page(report(tmp_path, rows_shown=[])[0]).text)
+
+
+def test_costs_with_a_zero_and_far_apart_have_their_place():
+    place, labels = _axis([0, 9, 900])
+    assert labels == [0.0, 10.0, 100.0]
+    assert place(0) < place(9) < place(90) < place(900) == pytest.approx(0.94)
+    assert place(90) - place(9) == pytest.approx(place(900) - place(90))
+    place, labels = _axis([9, 13])
+    assert (place(9), place(13)) == pytest.approx((0.06, 0.94)) and labels == [9, 10, 11, 12, 13]
+
+
+def test_large_photographs_are_jpeg(tmp_path):
+    noise = Image.fromarray(np.random.default_rng(2).integers(0, 255, (400, 400, 3), dtype=np.uint8))
+    assert "data:image/jpeg;base64," in report(tmp_path, examples=[example(image=noise)])[0]
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CLICKS = """<script>
+const choose = (name, value) => {
+  const field = document.getElementById(name);
+  field.value = value;
+  field.dispatchEvent(new Event("change", { bubbles: true }));
+};
+const shown = () => [...document.querySelectorAll(".example:not([hidden]) b")]
+  .map((node) => node.textContent).filter((text) => text.endsWith("?")).join("");
+const found = [shown()];
+choose("filter-right", "1");
+choose("filter-wrong", "0");
+found.push(shown(), document.getElementById("filter-count").textContent);
+const table = document.querySelector("#methods ~ .scroll table.sortable");
+const names = () => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent).join(",");
+const button = table.tHead.rows[0].cells[1].querySelector("button");
+button.click();
+found.push(names());
+button.click();
+found.push(names());
+choose("matrix-task", "0");
+found.push([...document.querySelectorAll("[data-matrix]")].map((part) => part.hidden).join(","));
+document.title = "CLICKED " + found.join(" | ");
+</script></body>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser")
+def test_a_browser_filters_sorts_and_switches_under_the_policy(tmp_path):
+    answers = {
+        "Both?": {"blind": ("a", True), "llava": ("a", True)},
+        "Second?": {"blind": ("a", False), "llava": ("b", True)},
+        "First?": {"blind": ("a", True), "llava": ("b", False)},
+    }
+    shown = [example(question=question, answers=given) for question, given in answers.items()]
+    text, _ = report(tmp_path, rows=both_tasks(("blind", "llava")), examples=shown)
+    # The clicks are a second script, which the page's policy would refuse: it is let in by its own hash.
+    clicks = re.findall("<script>(.*)</script>", CLICKS, re.DOTALL)[0]
+    digest = base64.b64encode(hashlib.sha256(clicks.encode()).digest()).decode()
+    text = text.replace("script-src '", f"script-src 'sha256-{digest}' '", 1).replace("</body>", CLICKS)
+    (tmp_path / "clicked.html").write_text(text)
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    dumped = subprocess.run(
+        [*command, "--dump-dom", (tmp_path / "clicked.html").as_uri()], capture_output=True, text=True, timeout=120
+    ).stdout
+    (title,) = re.findall("<title>CLICKED (.*?)</title>", dumped)
+    before, after, count, descending, ascending, hidden = title.split(" | ")
+    assert before == "Both?Second?First?"
+    assert (after, count) == ("Second?", "1 of 3 items")
+    assert (descending, ascending) == ("llava,blind", "blind,llava")
+    assert hidden == "true,false,true"

@@ -11,20 +11,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from zoo.comparison.diff import config_diff
-from zoo.comparison.job import COST_FILE, evaluation_of, job_folder, task_items
+from zoo.comparison.job import COST_FILE, controls_folder, evaluation_of, image_size_of, job_folder, task_items
 from zoo.comparison.page import collect_examples, provenance
 from zoo.comparison.pool import run_jobs
 from zoo.comparison.study import Variant
 from zoo.definition import get_setting
 from zoo.evaluation.capabilities import support_of_task
+from zoo.evaluation.controls import prior_score, with_controls
+from zoo.evaluation.formats import FORMATS, SUFFIXES
+from zoo.evaluation.leaderboard import RESULTS_FILE, write_rows
 from zoo.evaluation.report import read_curves, read_predictions, write_report
 from zoo.evaluation.summary import Comparison, summarise
-from zoo.evaluation.table import render_markdown, render_table
-from zoo.evaluation.tasks import chance_levels
+from zoo.evaluation.table import render_table
+from zoo.evaluation.tasks import chance_levels, load_items, scene_specs, support_spec
 from zoo.registry import get_method
-from zoo.run import resolve_run
+from zoo.run import RunConfig, resolve_run
 
 BASELINE = "blind"
+# Metrics whose right answers are words, so that a most frequent one can be said.
+WORDED = ("exact_match", "yes_no")
 
 
 def compare(
@@ -85,11 +90,13 @@ def compare(
         if (found := support_of_task(method_of[name], items).missing)
     }
     comparison = summarise(predictions, costs, baseline=baseline, chance=chance_levels(tasks), impossible=missing)
-    (out / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in comparison.rows()))
+    controls = [row for row in read_predictions(controls_folder(out)) if (row["method"], row["seed"]) in wanted]
+    comparison = with_controls(comparison, priors(configs[names[0], chosen[0]]), controls)
+    write_rows(out / RESULTS_FILE, comparison, setting)
     (out / "costs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in costs))
     table = render_table(comparison)
-    (out / "table.txt").write_text(table + "\n")
-    (out / "table.md").write_text(render_markdown(comparison) + "\n")
+    for form, render in FORMATS.items():
+        (out / f"table.{SUFFIXES[form]}").write_text(render(comparison) + "\n")
     (out / "config_diff.txt").write_text(diff + "\n")
     write_report(
         out / "report.html",
@@ -97,6 +104,7 @@ def compare(
         curves={name: rows for name, rows in read_curves(out).items() if name in names},
         examples=collect_examples(predictions, configs[names[0], chosen[0]]),
         config_diff=diff,
+        predictions=predictions,
         provenance=provenance(names, setting, chosen, overrides),
     )
     if not quiet:
@@ -119,6 +127,18 @@ def applicable(names: Sequence[str], overrides: Sequence[str]) -> dict[str, list
         return head != "stages" or stage in stages[name] or stage not in known
 
     return {name: [text for text in overrides if concerns(name, text)] for name in names}
+
+
+def priors(config: RunConfig) -> dict[str, float | None]:
+    """The score of the prior answers on every task of the setting, from the training split of the same scenes."""
+    evaluation = evaluation_of(config)
+    found = {}
+    for spec in scene_specs(evaluation.tasks, evaluation.num_items, evaluation.seed, image_size_of(config)):
+        items = load_items(spec)
+        found[items[0].task] = (
+            None if items[0].metric not in WORDED else prior_score(items, load_items(support_spec(spec)))
+        )
+    return found
 
 
 def default_jobs() -> int:

@@ -12,10 +12,12 @@ import torch
 
 from zoo.config import differences, to_dict
 from zoo.definition import EvaluationSetting, get_setting
-from zoo.errors import ZooError
+from zoo.errors import ZooError, nearest
 from zoo.evaluation.capabilities import support_of_task
+from zoo.evaluation.controls import CONTROLS, shuffled
 from zoo.evaluation.items import Item
 from zoo.evaluation.runner import Decoding, Evaluator
+from zoo.evaluation.table import SHUFFLED
 from zoo.evaluation.tasks import load_items, scene_specs
 from zoo.loading import load
 from zoo.run import CONFIG_FILE, RunConfig, load_run
@@ -29,9 +31,17 @@ def job_folder(out: Path, name: str, seed: int) -> Path:
     return out / "runs" / name / f"seed-{seed}"
 
 
+def controls_folder(out: Path) -> Path:
+    """Where the answers of the shuffled control lie, in folders like those of the comparison itself."""
+    return out / "controls" / SHUFFLED
+
+
 def evaluation_of(config: RunConfig) -> EvaluationSetting:
     if config.evaluation is None:
         raise ZooError(f"setting {config.setting!r} names no evaluation; add tasks to it")
+    for control in config.evaluation.controls:
+        if control not in CONTROLS:
+            raise ZooError(f"unknown control {control!r}.{nearest(control, CONTROLS)}")
     return config.evaluation
 
 
@@ -59,6 +69,8 @@ def run_job(config: RunConfig, out: Path, threads: int, on_progress: Callable[[i
             continue
         file = out / "predictions" / config.name / f"seed-{config.seed}" / f"{items[0].task}.jsonl"
         evaluator.evaluate(items, file, on_item=on_progress)
+        if SHUFFLED in evaluation.controls:
+            evaluator.evaluate(shuffled(items), controls_folder(out) / file.relative_to(out))
     totals = json.loads((folder / DONE_FILE).read_text())
     modes = {part: mode for stage in config.method.stages for part, mode in stage.train.items()}
     cost = {

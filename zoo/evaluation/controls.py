@@ -4,6 +4,7 @@ With the blind method (the language model alone, trained alike) and the chance l
 from looking. Prior: Antol et al., "VQA" (2015), section 4, "per Q-type prior".
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,8 +18,8 @@ from zoo.evaluation.items import Item
 from zoo.evaluation.metrics import score
 from zoo.evaluation.statistics import estimate
 from zoo.evaluation.summary import Comparison
+from zoo.evaluation.table import SHUFFLED
 
-SHUFFLED = "shuffled"
 CONTROLS = (SHUFFLED,)
 NUM_TYPE_WORDS = 2
 
@@ -56,7 +57,7 @@ def question_type(item: Item) -> str:
     if stated := item.sample.info.get("question_type"):
         return str(stated)
     text = PLACEHOLDER_PATTERN.sub(" ", item.sample.messages[-1].content)
-    return " ".join(text.lower().split()[:NUM_TYPE_WORDS])
+    return " ".join(re.findall(r"[\w'-]+", text.lower())[:NUM_TYPE_WORDS])
 
 
 def prior_answers(items: Sequence[Item], training: Sequence[Item]) -> list[str]:
@@ -79,10 +80,8 @@ def prior_answers(items: Sequence[Item], training: Sequence[Item]) -> list[str]:
     return [most_frequent(by_type.get(question_type(item)) or total) for item in items]
 
 
-def prior_score(items: Sequence[Item], training: Sequence[Item]) -> float | None:
-    """The score of the prior answers as a fraction; None where answers are boxes."""
-    if any(item.boxes for item in items):
-        return None
+def prior_score(items: Sequence[Item], training: Sequence[Item]) -> float:
+    """The score of the prior answers as a fraction, by the metric of the items, whose answers are words."""
     answers = prior_answers(items, training)
     return sum(score(item, answer).value for item, answer in zip(items, answers, strict=True)) / len(items)
 

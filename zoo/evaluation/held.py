@@ -7,12 +7,12 @@ its config names instead, so the marks are about released weights.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zoo.errors import ZooError, nearest
+from zoo.evaluation.benchmarks.registry import BENCHMARKS, get_benchmark
 from zoo.registry import entry, list_methods
 
 HELD_IN, HELD_OUT, UNKNOWN = "held-in", "held-out", "unknown"
 
-# Benchmark -> the data set, as registry.yaml names it, that its training split is; empty where there is none.
+# Benchmark -> the data set, as registry.yaml names it, that its training split is; the others have none.
 TRAINING_SPLITS = {
     "vqav2": "vqav2",
     "okvqa": "okvqa",
@@ -20,19 +20,9 @@ TRAINING_SPLITS = {
     "textvqa": "textvqa",
     "textvqa_ocr": "textvqa",
     "gqa": "gqa",
-    "pope": "",
-    "pope_aokvqa": "",
-    "pope_gqa": "",
-    "mme": "",
     "scienceqa_img": "scienceqa",
-    "mmbench": "",
-    "mmbench_cn": "",
-    "seed_bench": "",
-    "seed_bench_likelihood": "",
-    "mmvp": "",
     "coco_captions": "coco_captions",
     "flickr30k": "flickr30k",
-    "nocaps": "",
     "vg_regions": "vg",
     "refcoco": "refcoco",
     "refcoco+": "refcoco",
@@ -43,8 +33,6 @@ TRAINING_SPLITS = {
     "msvd_qa": "msvd_qa",
     "msrvtt_qa": "msrvtt_qa",
     "activitynet_qa": "activitynet_qa",
-    "mvbench": "",
-    "video_chatgpt": "",
     "hateful_memes": "hateful_memes",
 }
 # Data set -> benchmarks whose training split has the same images or videos under other questions.
@@ -75,11 +63,10 @@ def held(method: str, benchmark: str) -> HeldMark:
     Unknown where the registry has no list of the method's training data, or one that is not complete and does not name
     the split. Raises ZooError for an unknown method or benchmark.
     """
-    if benchmark not in TRAINING_SPLITS:
-        raise ZooError(f"unknown benchmark {benchmark!r}.{nearest(benchmark, list(TRAINING_SPLITS))}")
+    get_benchmark(benchmark)
     facts = entry(method).get("trained_on")
-    split = TRAINING_SPLITS[benchmark]
-    if not split:
+    split = TRAINING_SPLITS.get(benchmark)
+    if split is None:
         return HeldMark(mark=HELD_OUT, reason="the benchmark has no training split")
     if facts is None:
         return HeldMark(mark=UNKNOWN, reason="the registry does not list the training data")
@@ -97,7 +84,7 @@ def held_notes(methods: Sequence[str], tasks: Sequence[str]) -> list[str]:
     known = [method for method in methods if method in list_methods() and method != "blind"]
     lines = []
     for benchmark in dict.fromkeys(task.split(" ")[0] for task in tasks):
-        if benchmark not in TRAINING_SPLITS or not known:
+        if benchmark not in BENCHMARKS or not known:
             continue
         by_mark: dict[str, list[str]] = {}
         for method in known:
@@ -109,6 +96,6 @@ def held_notes(methods: Sequence[str], tasks: Sequence[str]) -> list[str]:
 
 def render(method: str) -> str:
     """Every benchmark with its mark and the reason, for a terminal."""
-    width = max(map(len, TRAINING_SPLITS))
-    marks = {benchmark: held(method, benchmark) for benchmark in TRAINING_SPLITS}
+    width = max(map(len, BENCHMARKS))
+    marks = {benchmark: held(method, benchmark) for benchmark in BENCHMARKS}
     return "\n".join(f"{name:<{width}}  {found.mark:<8}  {found.reason}" for name, found in marks.items())

@@ -1,6 +1,7 @@
-"""The report of a comparison: one HTML file without scripts or network access."""
+"""The report of a comparison: one HTML file without network access, whose one script sorts and filters."""
 
 import base64
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -14,7 +15,8 @@ from PIL import Image
 
 from zoo.evaluation.charts import Curves, loss_chart, marker, stages_of, style_of, task_chart
 from zoo.evaluation.entries import iterate_entries
-from zoo.evaluation.summary import Comparison
+from zoo.evaluation.overview import Overview
+from zoo.evaluation.summary import Comparison, Result
 from zoo.evaluation.table import (
     COST_LABELS,
     any_result_of,
@@ -22,11 +24,15 @@ from zoo.evaluation.table import (
     format_chance,
     format_cost,
     format_difference,
+    format_shuffled,
     marked,
+    size_of,
 )
 
 MAX_IMAGE_SIDE = 384
 MAX_FRAMES = 8
+# Photographs are a tenth of their size as JPEG; drawings and small pictures stay exact.
+MAX_PNG_BYTES = 30_000
 
 
 def read_predictions(directory: str | Path) -> list[dict[str, Any]]:
@@ -52,6 +58,7 @@ def write_report(
     examples: Sequence[Mapping[str, Any]],
     config_diff: str,
     provenance: Mapping[str, str],
+    predictions: Sequence[Mapping[str, Any]] = (),
     title: str | None = None,
 ) -> None:
     """Write the report to ``path`` (UTF-8, self-contained, images inline).
@@ -59,15 +66,31 @@ def write_report(
     Args:
         curves: rows with stage, step and loss, by method and seed.
         examples: dicts with task, question, references, image (a PIL image, or a list: the frames of a video), answers
-            (method -> (text, whether right)) and optionally boxes ("reference" or a method -> x0, y0, x1, y1 in pixels
-            of the image, drawn on it).
+            (method -> (text, whether right)) and optionally boxes ("reference", "question" or a method -> x0, y0, x1,
+            y1 in pixels of the image, drawn on it).
+        predictions: the rows that the comparison is made of, for groups of tasks and each method against every other.
         config_diff: the diff of the resolved configs as text; empty where there is none.
         provenance: what and when: command, versions, date, commit.
     """
     title = title or f"{', '.join(comparison.methods)}: comparison"
     legend = _legend(comparison)
+    overview = Overview(comparison, predictions) if predictions else None
+    missing = "<p>Needs the predictions, which are not here.</p>"
+    script = _resource("report.js")
     charts = [loss_chart(curves, stage, comparison.methods) for stage in stages_of(curves)]
-    page = Template(files("zoo.evaluation").joinpath("report.html").read_text(encoding="utf-8")).substitute(
+    page = Template(_resource("report.html")).substitute(
+        script=script,
+        script_hash="sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        overview_legend=legend,
+        bars=overview.bars() if overview else missing,
+        methods_table=overview.table() if overview else missing,
+        cost_charts=overview.cost_charts() if overview else "",
+        matrix=overview.matrix() if overview else missing,
+        examples_note=escape(_examples_note(examples, comparison)),
+        task_options=_options([str(example["task"]) for example in examples]),
+        method_options="".join(
+            f'<option value="{place}">{escape(method)}</option>' for place, method in enumerate(comparison.methods)
+        ),
         title=escape(title),
         summary=escape(
             f"{len(comparison.methods)} methods on {len(comparison.tasks)} tasks; "
@@ -85,6 +108,22 @@ def write_report(
         provenance="".join(f"<dt>{escape(key)}</dt><dd>{escape(str(value))}</dd>" for key, value in provenance.items()),
     )
     Path(path).write_text(page, encoding="utf-8")
+
+
+def _resource(name: str) -> str:
+    return files("zoo.evaluation").joinpath(name).read_text(encoding="utf-8")
+
+
+def _options(values: Sequence[str]) -> str:
+    return "".join(f'<option value="{escape(value)}">{escape(value)}</option>' for value in dict.fromkeys(values))
+
+
+def _examples_note(examples: Sequence[Mapping[str, Any]], comparison: Comparison) -> str:
+    total = sum(any_result_of(comparison, task).num_items for task in comparison.tasks)
+    note = f"{len(examples)} of {total} items, drawn at a fixed stride, with the answers of the first seed."
+    if any(example.get("boxes") for example in examples):
+        note += " Boxes: dashed the accepted one, yellow that of the question, in a method's colour its answer."
+    return note
 
 
 _CHANCE_KEY = (
@@ -113,20 +152,37 @@ def _score_table(comparison: Comparison) -> str:
     for task in comparison.tasks:
         results = [comparison.results.get((method, task)) for method in comparison.methods]
         any_result = any_result_of(comparison, task)
-        size = f"{any_result.num_items} items, {any_result.num_clusters} groups; {any_result.metric}"
+        size = f"{size_of(any_result)}; {any_result.metric}"
         cells = [
             f'<th scope="row">{escape(task)}<small>{escape(size)}</small></th>',
-            f"<td>{format_chance(any_result.chance)}</td>",
+            f'<td data-value="{"" if any_result.chance is None else any_result.chance}">'
+            f"{format_chance(any_result.chance)}</td>",
         ]
         for result in results:
             if result is None:
-                cells.append("<td>-</td>")
+                cells.append('<td data-value="">-</td>')
                 continue
             style = result.verdict if result.verdict in ("better", "worse") else "faint"
             difference = f'<small class="{style}">{escape(format_difference(result))}</small>'
-            cells.append(f"<td>{marked(result, comparison.fallbacks)}{difference}</td>")
+            shuffled = f'<small class="faint">shuffled {text}</small>' if (text := format_shuffled(result)) else ""
+            score = marked(result, comparison.fallbacks)
+            cells.append(
+                f'<td data-value="{result.interval.mean}">{score}{difference}{_figures(result)}{shuffled}</td>'
+            )
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    return f"<table>{_head(['task', 'chance'], comparison.methods)}<tbody>{''.join(rows)}</tbody></table>"
+    head = _head(["task", "chance"], comparison.methods)
+    return f'<table class="sortable">{head}<tbody>{"".join(rows)}</tbody></table>'
+
+
+def _figures(result: Result) -> str:
+    """F1 and its like with their intervals, below the score."""
+    parts = []
+    for name, figure in result.extra.get("figures", {}).items():
+        scale = 100 if name in ("f1", "auc") else 1
+        known = figure["low"] is not None
+        interval = f" [{scale * figure['low']:.1f}, {scale * figure['high']:.1f}]" if known else ""
+        parts.append(f'<small class="faint">{escape(name.upper())} {scale * figure["mean"]:.1f}{interval}</small>')
+    return "".join(parts)
 
 
 def _cost_table(comparison: Comparison) -> str:
@@ -149,9 +205,13 @@ def _example(example: Mapping[str, Any], methods: Sequence[str]) -> str:
     for method, (text, correct) in example["answers"].items():
         mark = '<span class="right">✓ right</span>' if correct else '<span class="wrong">✗ wrong</span>'
         answers.append(f"<li>{mark} <b>{escape(method)}</b>: {escape(str(text)) or '<i>(empty)</i>'}</li>")
+    places = {method: str(place) for place, method in enumerate(methods)}
+    answered = " ".join(places[method] for method in example["answers"] if method in places)
+    right = " ".join(places[method] for method, (_, ok) in example["answers"].items() if ok and method in places)
     accepted = " / ".join(map(str, example["references"]))
     return (
-        f'<article class="example"><small>{escape(example["task"])}</small><div class="frames">{frames}</div>'
+        f'<article class="example" data-task="{escape(str(example["task"]))}" data-right="{right}" '
+        f'data-answered="{answered}"><small>{escape(example["task"])}</small><div class="frames">{frames}</div>'
         f"<p><b>{escape(example['question'])}</b></p><p>Accepted: {escape(accepted)}</p>"
         f"<ul>{''.join(answers)}</ul></article>"
     )
@@ -161,14 +221,22 @@ def _picture(image: Image.Image, described: str, boxes: Mapping[str, Sequence[fl
     width, height = image.size
     small = image.convert("RGB")
     small.thumbnail((MAX_IMAGE_SIDE, MAX_IMAGE_SIDE))
-    stream = io.BytesIO()
-    small.save(stream, format="PNG", optimize=True)
-    data = base64.b64encode(stream.getvalue()).decode("ascii")
-    parts = [f'<image href="data:image/png;base64,{data}" width="{width}" height="{height}"/>']
+    kind, encoded = "png", _encoded(small, "PNG", optimize=True)
+    if len(encoded) > MAX_PNG_BYTES:
+        kind, encoded = "jpeg", _encoded(small, "JPEG", quality=82)
+    data = base64.b64encode(encoded).decode("ascii")
+    parts = [f'<image href="data:image/{kind};base64,{data}" width="{width}" height="{height}"/>']
     for owner, (x0, y0, x1, y1) in boxes.items():
         style = f"{style_of(owner, methods)} stroke" if owner in methods else "reference"
+        style = "question" if owner == "question" else style
         place = f'x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}"'
         # A dark line below keeps any colour visible on any image.
         parts.append(f'<rect class="under box" {place}/>')
         parts.append(f'<rect class="{style} box" {place}><title>{escape(owner)}</title></rect>')
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{described}">{"".join(parts)}</svg>'
+
+
+def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format=form, **options)
+    return stream.getvalue()

@@ -62,7 +62,7 @@ FIGURES = {
 def set_figures(
     runs: Mapping[str, Sequence[Sequence[Row]]], clusters: Sequence[Hashable], baseline: str
 ) -> dict[str, dict[str, Any]]:
-    """What results.jsonl has under ``figures``, by method; empty for a metric whose figure is the mean of its items.
+    """What results.jsonl has beside the scores, by method; empty for a metric whose figure is the mean of its items.
 
     Args:
         runs: by method, a list a seed of the rows of one task in the order of ``clusters``.
@@ -92,5 +92,5 @@ def set_figures(
                 "p_corrected": corrected[method],
                 "verdict": verdict(difference, corrected[method]),
             }
-        found[method] = {figure.name: entry}
+        found[method] = {"figures": {figure.name: entry}}
     return found

@@ -1,5 +1,7 @@
 """What a comparison found: from prediction rows and the runs' costs to one result per method and task."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +10,7 @@ import numpy as np
 
 from zoo.errors import ZooError, nearest
 from zoo.evaluation.metrics import summarise_yes_no
+from zoo.evaluation.set_figures import set_figures
 from zoo.evaluation.statistics import Difference, Interval, estimate, holm, paired_difference, verdict
 
 COST_NAMES = (
@@ -180,10 +183,12 @@ def _summarise_task(
     challengers = [method for method in methods if method != baseline] if baseline in methods else []
     differences = {method: paired_difference(scores[method], scores[baseline], clusters) for method in challengers}
     corrected = dict(zip(challengers, holm([differences[method].p for method in challengers]), strict=True))
+    rows = {method: [[runs[task, method, seed][item] for item in ids] for seed in seeds[method]] for method in methods}
+    figures = set_figures(rows, clusters, baseline)
     results = {}
     for method in methods:
         difference = differences.get(method)
-        answers = [runs[task, method, seed][item] for seed in seeds[method] for item in ids]
+        answers = [row for of_seed in rows[method] for row in of_seed]
         per_seed = {seed: float(mean) for seed, mean in zip(seeds[method], scores[method].mean(axis=1), strict=True)}
         results[method, task] = Result(
             method=method,
@@ -199,7 +204,7 @@ def _summarise_task(
             verdict=None if difference is None else verdict(difference, corrected[method]),
             chance=chance,
             fallbacks=tuple(sorted({name for row in answers for name in row.get("fallbacks", ())})),
-            extra=_extra(answers),
+            extra={**identity(answers), **_extra(answers), **figures.get(method, {})},
         )
     return results
 
@@ -222,11 +227,22 @@ def _check_same(
                 )
 
 
+def identity(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What must be equal for two results to stand in one column, beside the metric's version and the setting."""
+    questions = sorted({json.dumps([row["id"], row.get("references")], default=str) for row in rows})
+    return {
+        "decoding": "; ".join(sorted({str(row.get("decoding")) for row in rows})),
+        "items": hashlib.sha256("\n".join(questions).encode()).hexdigest()[:12],
+    }
+
+
 def _extra(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     extra: dict[str, Any] = {}
     unseen = [row["score"] for row in rows if row.get("unseen")]
     if unseen and len(unseen) < len(rows):
         extra["unseen"] = {"mean": float(np.mean(unseen)), "n_answers": len(unseen)}
+    if losses := [row["loss"] for row in rows if "loss" in row]:
+        extra["loss"] = {name: float(np.mean([loss[name] for loss in losses])) for name in ("own", "others")}
     if rows[0]["metric"] == "yes_no" and all(row.get("references") for row in rows):
         summary = summarise_yes_no([row["references"][0] for row in rows], [row.get("parsed") for row in rows])
         extra["yes_no"] = {
@@ -267,6 +283,12 @@ def _notes(predictions: Sequence[Mapping[str, Any]], results: Mapping[tuple[str,
     decodings = {str(row.get("decoding")) for row in predictions}
     if len(decodings) > 1:
         notes.append(f"Decoding was not the same everywhere: {'; '.join(sorted(decodings))}.")
+    for (method, task), result in results.items():
+        if found := result.extra.get("loss"):
+            notes.append(
+                f"{task}: loss of a caption's tokens beside its own image and beside others: {method} "
+                f"{found['own']:.2f} and {found['others']:.2f}."
+            )
     if any(result.num_clusters < 2 for result in results.values()):
         notes.append("A task with a single image or video has no interval.")
     return tuple(notes)

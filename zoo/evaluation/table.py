@@ -12,6 +12,7 @@ TABLE_WIDTH = 120
 LABEL_WIDTH = 26
 COLUMN_WIDTH = 23
 NO_DIFFERENCE = "no difference shown"
+SHUFFLED = "shuffled"
 
 COST_LABELS = {
     "visual_tokens": "visual tokens per image",
@@ -34,9 +35,12 @@ def format_interval(interval: Interval) -> str:
 
 
 def format_difference(result: Result) -> str:
-    """``"+12.3 (p = 0.004)"`` in percent points with the corrected p, ``"no difference shown"``, or ``"baseline"``."""
+    """``"+12.3 (p = 0.004)"`` in percent points with the corrected p, ``"no difference shown"``, or ``"baseline"``.
+
+    Empty for a result that was compared with nothing (``verdict`` is "").
+    """
     if result.difference is None:
-        return "baseline"
+        return "" if result.verdict == "" else "baseline"
     if result.verdict == NO_DIFFERENCE or result.p_corrected is None:
         return NO_DIFFERENCE
     p = "p < 0.001" if result.p_corrected < 0.001 else f"p = {result.p_corrected:.3f}"
@@ -100,6 +104,19 @@ def any_result_of(comparison: Comparison, task: str) -> Result:
     return next(result for (_, name), result in comparison.results.items() if name == task)
 
 
+def size_of(result: Result) -> str:
+    """``"240 items, 80 groups"``, and the score of the prior answers where it is known."""
+    prior = f", prior {100 * result.extra['prior']:.1f}" if "prior" in result.extra else ""
+    return f"{result.num_items} items, {result.num_clusters} groups{prior}"
+
+
+def format_shuffled(result: Result | None) -> str:
+    """The score on shuffled media, formatted as the score itself; empty where it was not taken."""
+    if result is None or SHUFFLED not in result.extra:
+        return ""
+    return format_interval(Interval(**result.extra[SHUFFLED], covers=result.interval.covers))
+
+
 def _panel(comparison: Comparison, methods: tuple[str, ...], label_width: int) -> list[str]:
     def line(label: str, cells: list[str]) -> str:
         return (f"{label:<{label_width}}" + "".join(f"{cell:>{COLUMN_WIDTH}}" for cell in cells)).rstrip()
@@ -111,8 +128,11 @@ def _panel(comparison: Comparison, methods: tuple[str, ...], label_width: int) -
         any_result = any_result_of(comparison, task)
         label = f"{task:<{label_width - 8}}{format_chance(any_result.chance):>6}"
         lines.append(line(label, [marked(result, comparison.fallbacks) for result in results]))
-        size = f"  {any_result.num_items} items, {any_result.num_clusters} groups"
-        lines.append(line(size, [format_difference(result) if result else "" for result in results]))
+        lines.append(
+            line(f"  {size_of(any_result)}", [format_difference(result) if result else "" for result in results])
+        )
+        if any(SHUFFLED in result.extra for result in results if result):
+            lines.append(line("  shuffled", [format_shuffled(result) for result in results]))
     lines.append(rule)
     for name in PRINTED_COSTS:
         lines.append(
@@ -134,16 +154,23 @@ def render_markdown(comparison: Comparison) -> str:
     for task in comparison.tasks:
         results = [comparison.results.get((method, task)) for method in comparison.methods]
         any_result = any_result_of(comparison, task)
-        cells = [
-            f"{marked(result, comparison.fallbacks)}<br>{format_difference(result)}" if result else "-"
-            for result in results
-        ]
-        lines.append(_markdown_row([task, str(any_result.num_items), format_chance(any_result.chance), *cells]))
+        cells = [_markdown_cell(result, comparison.fallbacks) for result in results]
+        prior = f"<br>prior {100 * any_result.extra['prior']:.1f}" if "prior" in any_result.extra else ""
+        lines.append(_markdown_row([task + prior, str(any_result.num_items), format_chance(any_result.chance), *cells]))
     for name in PRINTED_COSTS:
         cells = [format_cost(name, comparison.costs.get(method, {})) for method in comparison.methods]
         lines.append(_markdown_row([COST_LABELS[name], "", "", *cells]))
     notes = (*comparison.notes, *fallback_notes(comparison))
     return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
+
+
+def _markdown_cell(result: Result | None, fallbacks: tuple[str, ...]) -> str:
+    if result is None:
+        return "-"
+    parts = [marked(result, fallbacks), format_difference(result)]
+    if shown := format_shuffled(result):
+        parts.append(f"shuffled {shown}")
+    return "<br>".join(part for part in parts if part)
 
 
 def _markdown_row(cells: list[str]) -> str:
