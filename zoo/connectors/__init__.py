@@ -3,7 +3,6 @@
 from zoo.connectors.anyres import AnyResolutionMLP
 from zoo.connectors.base import Connector, ConnectorConfig, ConnectorContext
 from zoo.connectors.concatenation import Concatenation
-from zoo.connectors.concatenation import Concatenation
 from zoo.connectors.context_content import ContextContent
 from zoo.connectors.latent_queries import LatentQueries
 from zoo.connectors.mean_and_patches import MeanAndPatches
