@@ -308,6 +308,15 @@ def count(model):
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def davit(*widths):
+    """A convolution and a norm lead to each of the stages of 1, 1, 9 and 1 blocks; a block is two of attention, MLP,
+    two norms and two depthwise convolutions.
+    """
+    total = 3 * 49 * widths[0] + 3 * widths[0]
+    total += sum(9 * before * after + after + 2 * before for before, after in zip(widths, widths[1:]))
+    return total + sum(2 * n * (12 * width**2 + 33 * width) for n, width in zip((1, 1, 9, 1), widths))
+
+
 @pytest.mark.parametrize("name", sorted(KNOWN_ENCODERS))
 def test_known_encoders_build_on_the_meta_device_without_files(name):
     # (parameters, tokens, width) of the published models.
@@ -332,6 +341,8 @@ def test_known_encoders_build_on_the_meta_device_without_files(name):
         "languagebind-video": (303_179_776 + 24 * (4 * 1024 * 1025 + 2 * 1024 + 8 * 1024), 256, 1024),
         # Without the LayerNorm that transformers keeps there for the Q-Former.
         "eva-clip-g-224": (985_949_440, 256, 1408),
+        "davit-b-768": (davit(128, 256, 512, 1024), 576, 1024),
+        "davit-l-768": (davit(256, 512, 1024, 2048), 576, 2048),
     }[name]
     encoder = build_encoder(EncoderConfig(id=name), meta=True, attention="sdpa")
     assert next(encoder.parameters()).is_meta
