@@ -1,5 +1,6 @@
 """Vision encoders: what they select is what transformers computes, and what they load is what was saved."""
 
+import itertools
 import json
 
 import pytest
@@ -313,7 +314,7 @@ def davit(*widths):
     two norms and two depthwise convolutions.
     """
     total = 3 * 49 * widths[0] + 3 * widths[0]
-    total += sum(9 * before * after + after + 2 * before for before, after in zip(widths, widths[1:]))
+    total += sum(9 * before * after + after + 2 * before for before, after in itertools.pairwise(widths))
     return total + sum(2 * n * (12 * width**2 + 33 * width) for n, width in zip((1, 1, 9, 1), widths))
 
 
