@@ -225,7 +225,7 @@ class VLM(nn.Module):
         return Output(logits=logits if with_logits else None, loss_sum=losses, num_supervised=num_supervised)
 
     def _contrast(self, batch: Batch) -> Tensor:
-        """The objective ``contrastive``, a mean over the media of the batch. Raises ZooError where it has no meaning."""
+        """The objective ``contrastive``, a mean over the batch's media. Raises ZooError where it has no meaning."""
         if batch.decoder_labels is not None:
             raise ZooError(f"{self.method.name}: the objective contrastive needs a causal language model")
         embeddings, soft = self._inputs(batch)
@@ -235,8 +235,8 @@ class VLM(nn.Module):
         words = self.language_model.embed(batch.ids[said]).detach()
         if soft.media.shape[1] != words.shape[1]:
             raise ZooError(
-                f"{self.method.name}: soft tokens of width {soft.media.shape[1]} cannot be compared with words of width "
-                f"{words.shape[1]}; use objective: language_modeling"
+                f"{self.method.name}: soft tokens of width {soft.media.shape[1]} cannot be compared with words of "
+                f"width {words.shape[1]}; use objective: language_modeling"
             )
         # Every rank runs the same modules, whatever its batch holds (see _idle).
         return alignment_loss(soft.media, soft.counts, words, batch.media_seen[said] - 1) + 0.0 * embeddings.sum()
