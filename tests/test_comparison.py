@@ -103,13 +103,31 @@ def test_study_compares_variants_of_one_method(setting, tmp_path):
     file.write_text(yaml.safe_dump(values, sort_keys=False))
     study = read_study(file)
     assert study.variants["one layer"] == Variant(method="llava-1.5", overrides=("connector.depth=1",))
-    comparison = compare(study.variants, study.setting, tmp_path / "out", seeds=study.seeds, jobs=2, quiet=True)
+    comparison = compare(
+        study.variants,
+        study.setting,
+        tmp_path / "out",
+        seeds=study.seeds,
+        overrides=["evaluation.controls=[shuffled]"],
+        jobs=2,
+        quiet=True,
+    )
     assert comparison.methods == ("blind", "one layer", "llava-1.5")
     diff = (tmp_path / "out" / "config_diff.txt").read_text()
     assert "connector.depth: one layer 1 | llava-1.5 2" in diff
     costs = {name: comparison.costs[name]["trainable_parameters"] for name in comparison.methods}
     assert costs["blind"] < costs["one layer"] < costs["llava-1.5"]
     assert comparison.results["one layer", "region_locate"].fallbacks == ("box_out",)
+    extra = comparison.results["llava-1.5", "existence"].extra
+    assert 0 <= extra["shuffled"]["mean"] <= 1 and 0 <= extra["prior"] <= 1
+    assert "prior" not in comparison.results["llava-1.5", "region_locate"].extra, "no box is the most frequent one"
+    assert "shuffled" in (tmp_path / "out" / "table.txt").read_text()
+    shown = (tmp_path / "out" / "predictions" / "llava-1.5" / "seed-3" / "existence.jsonl").read_text()
+    other = (tmp_path / "out" / "controls/shuffled/predictions/llava-1.5/seed-3/existence.jsonl").read_text()
+    asked = [[json.loads(line)["prompt"] for line in text.splitlines()] for text in (shown, other)]
+    assert asked[0] == asked[1] and len(asked[0]) == 6
+    with pytest.raises(ZooError, match="Did you mean 'shuffled'"):
+        compare(["llava"], setting, tmp_path / "no", overrides=["evaluation.controls=[shufled]"], quiet=True)
     file.write_text(yaml.safe_dump({"setting": setting, "variants": {"a/b": {}}}))
     with pytest.raises(ZooError, match="'a/b' becomes a folder's name"):
         read_study(file)

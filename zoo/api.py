@@ -11,12 +11,14 @@ from zoo.errors import ZooError
 from zoo.evaluation.benchmarks.request import Request, is_request, read_request
 from zoo.evaluation.benchmarks.scoring import score_rows, with_scores, write_result
 from zoo.evaluation.benchmarks.styles import style_of
+from zoo.evaluation.controls import shuffled
 from zoo.evaluation.decoding import Decoding
 from zoo.evaluation.few_shot import Shots, SupportPool, few_shot_items, split_shots
 from zoo.evaluation.judge.grading import grade
 from zoo.evaluation.judge.judges import Judge, open_judge
 from zoo.evaluation.metrics import MetricResult
 from zoo.evaluation.runner import Evaluator
+from zoo.evaluation.table import SHUFFLED
 from zoo.evaluation.tasks import load_items, load_support, support_spec
 from zoo.loading import load
 from zoo.model import VLM
@@ -66,6 +68,7 @@ def evaluate(
     shot_media_root: str | None = None,
     on_result: Callable[[str, MetricResult], None] | None = None,
     judge: "Judge | str | None" = None,
+    shuffle_media: bool = False,
 ) -> list[dict[str, Any]]:
     """Predictions of a model (or of the one in a folder) on tasks given by spec; see ``zoo.evaluation.tasks``.
 
@@ -82,6 +85,8 @@ def evaluate(
         judge: who grades the answers to benchmarks with a judged metric, or its spec (``zoo.evaluation.judge.judges``);
             without one they are answered only. Replies are kept in OUT/judge/TASK.jsonl.
         on_result: called with the task and the figures of each benchmark.
+        shuffle_media: ask every question about another item's image or video (``zoo.evaluation.controls``); the rows'
+            method says so, and files lie in OUT/controls/shuffled.
 
     Raises:
         ZooError: a bad spec or file, or demonstrations that the method cannot be shown.
@@ -95,6 +100,9 @@ def evaluate(
         request = read_request(spec, template) if is_request(spec) else None
         evaluator = _evaluator(vlm, request, decoding, batch)
         items = load_items(spec, media_root=media_root, template=template)
+        if shuffle_media:
+            items = shuffled(items)
+            evaluator.label = evaluator.label | {"method": f"{vlm.method.name}, {SHUFFLED}"}
         if own_shots.num_demonstrations:
             source = shot_pool or support_spec(spec)
             if source not in pools:
@@ -102,7 +110,7 @@ def evaluate(
             items = few_shot_items(items, pools[source], own_shots)
         # "colour (4 shots, similar)" becomes colour_4_shots_similar.
         stem = re.sub(r"[^\w.-]+", "_", items[0].task).strip("_") if items else ""
-        folder = Path(out) if out and stem else None
+        folder = Path(out, *(("controls", SHUFFLED) if shuffle_media else ())) if out and stem else None
         if request is None:
             rows += evaluator.evaluate(items, folder / f"{stem}.jsonl" if folder else None)
             continue

@@ -96,6 +96,11 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--zero-shot", default="plain", help="with 0 shots: plain, or text_only_demonstrations (OpenFlamingo's two)"
     )
+    command.add_argument(
+        "--shuffle-media",
+        action="store_true",
+        help="ask every question about another item's image: what looking is worth",
+    )
     command.add_argument("--out", help="folder for the predictions; an interrupted evaluation goes on from there")
     command.add_argument("--json", action="store_true")
 
@@ -325,6 +330,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             shot_media_root=options.shot_media_root,
             on_result=results.__setitem__,
             judge=options.judge,
+            shuffle_media=options.shuffle_media,
         )
     scored = [row for row in rows if row["score"] is not None]
     tasks = list(dict.fromkeys(row["task"] for row in scored))

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+import zoo
 from zoo.cli import main
 from zoo.data.sample import Medium, Message, Sample
 from zoo.errors import ZooError
@@ -12,9 +13,11 @@ from zoo.evaluation.benchmarks.registry import BENCHMARKS
 from zoo.evaluation.controls import prior_answers, prior_score, question_type, shuffled, with_controls
 from zoo.evaluation.held import SAME_MEDIA, TRAINING_SPLITS, held, held_notes
 from zoo.evaluation.items import Item
+from zoo.evaluation.leaderboard import leaderboard
 from zoo.evaluation.summary import summarise
 from zoo.evaluation.table import render_markdown, render_table
 from zoo.evaluation.tasks import load_items
+from zoo.factory import build_model, configure
 from zoo.registry import entries, schema_errors
 
 
@@ -130,3 +133,15 @@ def test_held_and_plan_commands(capsys):
     for words in ([], ["--items", "5", "--clusters", "9"], ["--setting", "scenes-tiny", "--task", "scenes:colour"]):
         assert main(["plan", *words]) == 2
         assert capsys.readouterr().err.startswith("zoo: error: ")
+
+
+def test_evaluation_on_shuffled_images_is_kept_apart(tiny_setting, tmp_path):
+    model = build_model(configure("llava-1.5", tiny_setting)).eval()
+    spec = ["scenes:existence?num_items=4&image_size=32"]
+    plain = zoo.evaluate(model, spec, out=tmp_path)
+    moved = zoo.evaluate(model, spec, out=tmp_path, shuffle_media=True)
+    assert [row["prompt"] for row in plain] == [row["prompt"] for row in moved]
+    assert {row["method"] for row in moved} == {"llava-1.5, shuffled"}
+    found = leaderboard([tmp_path, tmp_path / "controls" / "shuffled"])
+    assert found.methods == ("llava-1.5", "llava-1.5, shuffled")
+    assert found.results["llava-1.5, shuffled", "existence"].difference is not None

@@ -208,7 +208,7 @@ def _example(example: Mapping[str, Any], methods: Sequence[str]) -> str:
     places = {method: str(place) for place, method in enumerate(methods)}
     answered = " ".join(places[method] for method in example["answers"] if method in places)
     right = " ".join(places[method] for method, (_, ok) in example["answers"].items() if ok and method in places)
-    accepted = " / ".join(map(str, example["references"]))
+    accepted = " / ".join(map(str, example["references"])) or "the dashed box"
     return (
         f'<article class="example" data-task="{escape(str(example["task"]))}" data-right="{right}" '
         f'data-answered="{answered}"><small>{escape(example["task"])}</small><div class="frames">{frames}</div>'
