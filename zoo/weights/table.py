@@ -9,6 +9,8 @@ from zoo.weights.published import published_ids
 # Layout -> what computed the numbers that ours are compared with, on tiny random weights: by tests beside a class of
 # transformers, or by ``zoo verify`` on stored outputs of the original code.
 NUMERIC: Mapping[str, str] = {
+    "florence-2-hf": "transformers",
+    "paligemma-hf": "transformers",
     "blip2-hf": "transformers",
     "blip2-opt-lavis": "LAVIS",
     "idefics-hf": "transformers",
