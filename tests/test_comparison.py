@@ -67,7 +67,7 @@ def test_interrupted_comparison_goes_on_to_the_same_result(setting, tmp_path):
     assert b"Traceback" not in err, err.decode()
     assert not (tmp_path / "cut" / "results.jsonl").exists()
     subprocess.run([*command, "--out", tmp_path / "cut"], check=True, capture_output=True)
-    whole = compare(["llava-1.5"], setting, tmp_path / "whole", seeds=[0], jobs=1, quiet=True)
+    compare(["llava-1.5"], setting, tmp_path / "whole", seeds=[0], jobs=1, quiet=True)
     rows = [json.loads(line) for line in (tmp_path / "cut" / "results.jsonl").read_text().splitlines()]
     assert rows == [json.loads(line) for line in (tmp_path / "whole" / "results.jsonl").read_text().splitlines()]
 
